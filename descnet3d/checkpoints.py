@@ -1,0 +1,90 @@
+"""Checkpoints from which a killed training run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from descnet3d.files import replacing
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be read, or is another run's."""
+
+
+class TrainingCheckpoint(keras.callbacks.Callback):
+    """Keeps the whole training state in one file: weights, optimizer, chains and random state.
+
+    It is written at the end of an epoch, by an atomic rename, so that a run killed at any moment
+    leaves a whole checkpoint.
+
+    Args:
+        path: the file, an ``.npz``.
+        every_seconds: how old the last checkpoint must be before a new one is written.
+    """
+
+    def __init__(self, path: str | Path, every_seconds: float = 60.0) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.every_seconds = every_seconds
+        self._written = -np.inf
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write a checkpoint, unless the last one is young."""
+        if time.monotonic() - self._written >= self.every_seconds:
+            save(self.model, self.path, epoch + 1)
+            self._written = time.monotonic()
+
+
+def save(model: Any, path: Path, epochs: int) -> None:
+    """Write a model's training state.
+
+    Args:
+        model: a compiled model with a `training_state`.
+        path: the file.
+        epochs: how many epochs are done.
+    """
+    arrays = {
+        name: keras.ops.convert_to_numpy(variable.value)
+        for name, variable in model.training_state.items()
+    }
+    with replacing(path) as temporary:
+        np.savez(temporary, epochs=np.int64(epochs), **arrays)
+
+
+def restore(model: Any, path: Path) -> int:
+    """Put a model back into the state of a checkpoint.
+
+    Args:
+        model: a model compiled as the one that was saved.
+        path: the file.
+
+    Returns:
+        How many epochs were done: `fit` goes on with ``initial_epoch`` set to it.
+
+    Raises:
+        CheckpointError: when the file is damaged or belongs to a model compiled otherwise.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} can't be read as a checkpoint: {error}.") from None
+    state = model.training_state
+    epochs = int(arrays.pop("epochs"))
+    wrong = sorted(set(arrays) ^ set(state)) or [
+        name for name in state if tuple(state[name].shape) != arrays[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{path} is the checkpoint of a run with other settings (they differ at {wrong[0]}): "
+            "resume with the settings it was begun with, or give another output folder."
+        )
+    for name, variable in state.items():
+        variable.assign(arrays[name])
+    return epochs

@@ -1,0 +1,1 @@
+"""Energy-based models of voxelised shapes, and what they are trained by."""

@@ -1,0 +1,542 @@
+"""The 3D DescriptorNet: an energy-based model of shapes, trained by maximum likelihood."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from descnet3d import backend, networks, preset_folder
+from descnet3d.batches import VoxelBatches
+from descnet3d.chains import ChainSettings, PersistentChains
+from descnet3d.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
+from descnet3d.voxels import as_occupancy
+
+if TYPE_CHECKING:
+    from descnet3d.models.pretraining import EquilibriumMatching
+
+# Long runs are cut into compiled pieces of this many steps, so that their progress can be shown.
+STEPS_PER_PIECE = 10
+# Chains this many reference standard deviations away from 0 can only be running off.
+PLAUSIBLE_RANGE = 40.0
+
+
+class DivergenceError(RuntimeError):
+    """Training left the range in which its numbers mean anything."""
+
+
+@dataclass(frozen=True)
+class MaximumLikelihood:
+    """Maximum likelihood by Langevin dynamics: mode seeking, then mode shifting (eq. 4).
+
+    Attributes:
+        weight: what the ascent on mean f(Y) - mean f(Ỹ) is multiplied by.
+        langevin: the mode seeking of one iteration.
+        chains: where it starts.
+        noise_until_epoch: the first epoch without Langevin noise; None keeps the noise.
+    """
+
+    weight: float = 1.0
+    langevin: LangevinSettings = LangevinSettings()
+    chains: ChainSettings = ChainSettings()
+    noise_until_epoch: int | None = None
+
+
+class DescriptorNet(keras.Model):
+    """An energy-based model of shapes, p(Y; θ) ∝ exp(f(Y; θ)) p₀(Y), with p₀ = N(0, s²) (eq. 1).
+
+    Occupancy comes in and goes out. Inside, in model space, Y is the occupancy minus `voxel_mean`,
+    with a channel axis.
+
+    Args:
+        network: f(Y; θ), a Keras model that maps ``[n, D, H, W, 1]`` to ``[n, 1]`` or ``[n]``, with
+            a fixed grid.
+        voxel_mean: what is subtracted from occupancy.
+        reference_std: s, the standard deviation of the Gaussian reference.
+        sampling: the Langevin dynamics that `synthesize` runs unless told otherwise.
+        seed: seeds the noise of training.
+
+    Raises:
+        ValueError: when the network's inputs or outputs have another shape.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        voxel_mean: float = 0.0,
+        reference_std: float = 0.5,
+        sampling: LangevinSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name="descriptor_net")
+        shape = tuple(network.input_shape)
+        if len(shape) != 5 or None in shape[1:] or shape[-1] != 1:
+            raise ValueError(
+                f"network must take [n, D, H, W, 1] with a fixed grid, but it takes {list(shape)}: "
+                "build it on keras.Input((D, H, W, 1))."
+            )
+        if tuple(network.output_shape) not in ((None,), (None, 1)):
+            raise ValueError(
+                "network must give one score a shape, [n, 1] or [n], but it gives "
+                f"{list(network.output_shape)}: end it with keras.layers.Dense(1)."
+            )
+        if not (math.isfinite(reference_std) and reference_std > 0):
+            raise ValueError(f"reference_std must be positive, but it is {reference_std!r}.")
+        self.network = network
+        self.grid: tuple[int, int, int] = shape[1:4]
+        self.voxel_mean = float(voxel_mean)
+        self.reference_std = float(reference_std)
+        self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
+        self.seed = seed
+        self.preset: dict[str, Any] = {}
+        self.training_noise = keras.random.SeedGenerator(seed)
+        self.sampling_noise = keras.random.SeedGenerator(seed)
+        self.built = True
+        self._compiled_energy = backend.compiled(self.energy_of)
+        self._compiled_pieces: dict[tuple[int, bool], Any] = {}
+        self._intermediates: keras.Model | None = None
+
+    # --- The model ---------------------------------------------------------------------------
+
+    def score_of(self, positions: Any) -> Any:
+        """f(Y; θ), ``[n]``, of positions ``[n, D, H, W, 1]`` in model space."""
+        score = self.network(positions, training=False)
+        return ops.cast(ops.reshape(score, (-1,)), "float32")
+
+    def energy_of(self, positions: Any) -> Any:
+        """E(Y; θ) = ‖Y‖²/2s² - f(Y; θ), ``[n]``, of positions in model space (eqs. 1 and 5)."""
+        reference = ops.sum(ops.square(positions), axis=(1, 2, 3, 4)) / (2 * self.reference_std**2)
+        return reference - self.score_of(positions)
+
+    def to_model_space(self, occupancy: Any) -> Any:
+        """Occupancy ``[n, D, H, W]`` as positions ``[n, D, H, W, 1]``."""
+        positions = ops.cast(occupancy, "float32") - self.voxel_mean
+        return positions if len(positions.shape) == 5 else ops.expand_dims(positions, -1)
+
+    def to_occupancy(self, positions: Any) -> np.ndarray:
+        """Positions as occupancy in [0, 1], a float32 array ``[n, D, H, W]``."""
+        occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
+        return np.clip(occupancy, 0.0, 1.0).astype(np.float32)
+
+    def call(self, occupancy: Any) -> Any:
+        """The energy of occupancy ``[n, D, H, W]``, as a tensor ``[n]``."""
+        return self.energy_of(self.to_model_space(occupancy))
+
+    # --- What users ask of it ----------------------------------------------------------------
+
+    def energy(self, shapes: Any, batch_size: int = 32) -> np.ndarray:
+        """E(Y; θ) of each shape, up to the constant log Z: the lower, the likelier.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            batch_size: shapes at a time.
+
+        Returns:
+            A float32 array ``[n]``.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+        """
+        return self._in_batches(self._compiled_energy, shapes, batch_size)
+
+    def features(self, shapes: Any, batch_size: int = 32) -> np.ndarray:
+        """What the network sees in each shape: its intermediate responses, pooled over space.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            batch_size: shapes at a time.
+
+        Returns:
+            A float32 array ``[n, d]``: for each convolution the mean and the maximum of each
+            filter's response, and the responses of dense layers, in the network's order.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+        """
+        if self._intermediates is None:
+            self._intermediates = networks.intermediates(self.network)
+        intermediates = self._intermediates
+
+        def pooled(positions: Any) -> Any:
+            parts = []
+            for response in intermediates(positions, training=False).values():
+                if len(response.shape) == 5:
+                    parts += [ops.mean(response, (1, 2, 3)), ops.max(response, (1, 2, 3))]
+                else:
+                    parts.append(ops.reshape(response, (ops.shape(response)[0], -1)))
+            return ops.concatenate(parts, axis=1)
+
+        return self._in_batches(backend.compiled(pooled), shapes, batch_size)
+
+    def synthesize(
+        self,
+        num: int,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """New shapes, by Langevin dynamics from fresh noise.
+
+        Args:
+            num: how many.
+            seed: the same seed gives the same shapes on the same backend; None gives new ones.
+            num_steps: Langevin steps, instead of the model's own `sampling.num_steps`.
+            batch_size: shapes at a time.
+            progress: whether to show a progress bar with the time left.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[num, D, H, W]``.
+
+        Raises:
+            ValueError: when `num`, `num_steps`, `seed` or `batch_size` is out of range.
+        """
+        _require_positive_integer("num", num)
+        _require_positive_integer("batch_size", batch_size)
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
+        settings = self.sampling
+        if num_steps is not None:
+            settings = replace(settings, num_steps=num_steps)
+        bar = _progress_bar(-(-num // batch_size) * settings.num_steps) if progress else None
+        self._reseed(int(seed))
+        shapes = []
+        for start in range(0, num, batch_size):
+            count = min(batch_size, num - start)
+            noise = keras.random.normal((count, *self.grid, 1), seed=self.sampling_noise)
+            positions, _ = self.run_langevin(settings.initial_std * noise, settings, bar)
+            shapes.append(self.to_occupancy(positions))
+        return np.concatenate(shapes)
+
+    def run_langevin(
+        self, initial: Any, settings: LangevinSettings, bar: keras.utils.Progbar | None = None
+    ) -> tuple[Any, LangevinDiagnostics]:
+        """Langevin dynamics on the model's energy.
+
+        Args:
+            initial: where the chains start, in model space, ``[n, D, H, W, 1]``.
+            settings: steps, step size and temperature.
+            bar: a progress bar that counts the steps.
+
+        Returns:
+            The last positions, and the :class:`~descnet3d.langevin.LangevinDiagnostics` of every
+            step as NumPy arrays.
+        """
+        positions, pieces = ops.convert_to_tensor(initial), []
+        noisy = settings.temperature > 0
+        for start in range(0, settings.num_steps, STEPS_PER_PIECE):
+            steps = min(STEPS_PER_PIECE, settings.num_steps - start)
+            if (steps, noisy) not in self._compiled_pieces:
+                self._compiled_pieces[steps, noisy] = self._compile_piece(steps, noisy)
+            run = self._compiled_pieces[steps, noisy]
+            positions, diagnostics = run(
+                positions,
+                ops.convert_to_tensor(settings.step_size, "float32"),
+                ops.convert_to_tensor(settings.temperature, "float32"),
+            )
+            pieces.append([ops.convert_to_numpy(values) for values in diagnostics])
+            if bar is not None:
+                bar.add(steps)
+        return positions, LangevinDiagnostics(*map(np.concatenate, zip(*pieces, strict=True)))
+
+    def save_preset(
+        self, folder: str | Path, *, weights_dtype: str = "float16", **metadata: Any
+    ) -> Path:
+        """Write the model to a folder that `descnet3d.load` reads.
+
+        Args:
+            folder: where to; an earlier preset there is replaced.
+            weights_dtype: "float16" halves the file; "float32" keeps every bit.
+            metadata: what `config.json` says beside the model: id, task, category, description,
+                scores.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: when the folder can't be written.
+        """
+        config = {
+            **self.preset,
+            **metadata,
+            "size": list(self.grid),
+            "parameters": self.network.count_params(),
+            "model": {
+                "class": "DescriptorNet",
+                "network": keras.saving.serialize_keras_object(self.network),
+                "voxel_mean": self.voxel_mean,
+                "reference_std": self.reference_std,
+                "sampling": asdict(self.sampling),
+            },
+        }
+        return preset_folder.write(Path(folder), config, self.network, weights_dtype)
+
+    @classmethod
+    def from_preset(cls, folder: str | Path) -> Self:
+        """The model of a folder that `save_preset` wrote.
+
+        Raises:
+            PresetError: when the folder is not a preset, is damaged, or is of a newer format.
+        """
+        config = preset_folder.read_config(Path(folder))
+        model = cls(
+            preset_folder.read_network(Path(folder), config),
+            voxel_mean=config["model"]["voxel_mean"],
+            reference_std=config["model"]["reference_std"],
+            sampling=LangevinSettings(**config["model"]["sampling"]),
+        )
+        model.preset = {key: value for key, value in config.items() if key != "model"}
+        return model
+
+    # --- Training ----------------------------------------------------------------------------
+
+    def compile(  # type: ignore[override]
+        self,
+        optimizer: Any = None,
+        *,
+        likelihood: MaximumLikelihood | None = None,
+        matching: EquilibriumMatching | None = None,
+        **keras_arguments: Any,
+    ) -> None:
+        """Choose the objective and the optimizer.
+
+        Args:
+            optimizer: a Keras optimizer. With `gradient_accumulation_steps` set to the number of
+                batches it takes one step a pass over the data, as the original code does. None
+                stands for Adam(1e-4, β₁ = 0.5).
+            likelihood: maximum likelihood by Langevin dynamics; the objective where both are None.
+            matching: simulation-free pretraining, alone or beside `likelihood`.
+            keras_arguments: passed on to `keras.Model.compile`.
+        """
+        if likelihood is None and matching is None:
+            likelihood = MaximumLikelihood()
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5)
+        self.likelihood, self.matching = likelihood, matching
+        self.chains: PersistentChains | None = None
+        self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
+        names = ["matching_loss"] if matching else []
+        if likelihood is not None:
+            names += ["value", "score_observed", "score_synthesized", "gradient_norm"]
+            names += ["reconstruction_error", "chain_range"]
+            if likelihood.chains.start == "persistent":
+                initial_std = likelihood.langevin.initial_std
+                self.chains = PersistentChains(
+                    likelihood.chains, self.grid, self.seed, initial_std
+                )
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        super().compile(optimizer=optimizer, **keras_arguments)
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def training_state(self) -> dict[str, keras.Variable]:
+        """Every variable that a resumed run needs, by a name of its own."""
+        groups = {
+            "network": self.network.variables,
+            "optimizer": self.optimizer.variables,
+            "noise": [self.training_noise.state],
+            "chains": self.chains.variables if self.chains else [],
+        }
+        return {
+            f"{group}/{position}/{variable.path}": variable
+            for group, variables in groups.items()
+            for position, variable in enumerate(variables)
+        }
+
+    def fit(  # type: ignore[override]
+        self,
+        x: Any = None,
+        *,
+        batch_size: int = 32,
+        initial_epoch: int = 0,
+        mirror_axes: tuple[int, ...] = (),
+        callbacks: list[keras.callbacks.Callback] | None = None,
+        **keras_arguments: Any,
+    ) -> keras.callbacks.History:
+        """Train on shapes: Keras' own `fit`, callbacks and all.
+
+        Args:
+            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of such batches.
+            batch_size: shapes a batch, where `x` is an array.
+            initial_epoch: the epoch to go on from.
+            mirror_axes: axes along which shapes are mirrored at random, where `x` is an array.
+            callbacks: Keras callbacks.
+            keras_arguments: passed on to `keras.Model.fit`.
+
+        Returns:
+            The Keras history.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+            DivergenceError: when training runs off; the last checkpoint is as it was.
+        """
+        backend.require_gradients("training")
+        if getattr(self, "optimizer", None) is None:
+            self.compile()
+        if isinstance(x, np.ndarray | list | tuple):
+            shapes = as_occupancy(x, "x", self.grid)
+            x = VoxelBatches(
+                shapes,
+                batch_size,
+                seed=self.seed,
+                mirror_axes=mirror_axes,
+                initial_epoch=initial_epoch,
+            )
+        watching: list[keras.callbacks.Callback] = [_NoiseSchedule(), _DivergenceWatch()]
+        return super().fit(
+            x, initial_epoch=initial_epoch, callbacks=watching + (callbacks or []), **keras_arguments
+        )
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
+        observed = self.to_model_space(keras.utils.unpack_x_y_sample_weight(data)[0])
+        likelihood, matching = self.likelihood, self.matching
+        measured: dict[str, Any] = {}
+        synthesized = None
+        if likelihood is not None:
+            synthesized, diagnostics = self._seek_modes(observed, likelihood)
+            difference = ops.mean(synthesized, axis=0) - ops.mean(observed, axis=0)
+            measured["gradient_norm"] = ops.mean(diagnostics.gradient_norm)
+            measured["reconstruction_error"] = ops.mean(ops.square(difference))
+            measured["chain_range"] = ops.max(ops.abs(synthesized))
+
+        def objective() -> tuple[Any, dict[str, Any]]:
+            loss, parts = ops.convert_to_tensor(0.0), {}
+            if likelihood is not None:
+                observed_score = ops.mean(self.score_of(observed))
+                synthesized_score = ops.mean(self.score_of(synthesized))
+                loss += likelihood.weight * (synthesized_score - observed_score)
+                parts = {"score_observed": observed_score, "score_synthesized": synthesized_score}
+            if matching is not None:
+                parts["matching_loss"] = matching.loss(
+                    self.energy_of, observed, self.reference_std, self.training_noise
+                )
+                loss += matching.weight * parts["matching_loss"]
+            for penalty in self.network.losses:
+                loss += penalty
+            return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}
+
+        parts, gradients = backend.gradients(objective, self.trainable_variables)
+        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
+        measured.update(parts)
+        if likelihood is not None:
+            reference = self._reference_energy(synthesized) - self._reference_energy(observed)
+            score_gap = measured["score_synthesized"] - measured["score_observed"]
+            measured["value"] = reference - score_gap
+        for name, tracker in self.trackers.items():
+            tracker.update_state(measured[name])
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The mean energy of held-out shapes and, in pretraining, their matching loss."""
+        observed = self.to_model_space(keras.utils.unpack_x_y_sample_weight(data)[0])
+        logs = {"energy": ops.mean(self.energy_of(observed))}
+        if self.matching is not None:
+            logs["matching_loss"] = self.matching.loss(
+                self.energy_of, observed, self.reference_std, self.sampling_noise
+            )
+        return logs
+
+    def _seek_modes(
+        self, observed: Any, likelihood: MaximumLikelihood
+    ) -> tuple[Any, LangevinDiagnostics]:
+        settings, indices = likelihood.langevin, None
+        if self.chains is not None:
+            indices, initial = self.chains.take(self.training_noise)
+        elif likelihood.chains.start == "noise":
+            shape = (likelihood.chains.per_step, *self.grid, 1)
+            initial = settings.initial_std * keras.random.normal(shape, seed=self.training_noise)
+        else:
+            initial = observed
+        synthesized, diagnostics = langevin_dynamics(
+            self.energy_of,
+            initial,
+            num_steps=settings.num_steps,
+            step_size=settings.step_size,
+            temperature=self.noise_level * 1.0 if settings.temperature else 0,
+            seed_generator=self.training_noise,
+        )
+        if self.chains is not None:
+            self.chains.put(indices, synthesized)
+        return synthesized, diagnostics
+
+    # --- Inside ------------------------------------------------------------------------------
+
+    def _reference_energy(self, positions: Any) -> Any:
+        squares = ops.sum(ops.square(positions), axis=(1, 2, 3, 4))
+        return ops.mean(squares) / (2 * self.reference_std**2)
+
+    def _in_batches(self, function: Any, shapes: Any, batch_size: int) -> np.ndarray:
+        _require_positive_integer("batch_size", batch_size)
+        shapes = as_occupancy(shapes, "shapes", self.grid)
+        parts = [
+            function(self.to_model_space(shapes[start : start + batch_size]))
+            for start in range(0, len(shapes), batch_size)
+        ]
+        return np.concatenate([ops.convert_to_numpy(ops.stop_gradient(part)) for part in parts])
+
+    def _compile_piece(self, num_steps: int, noisy: bool) -> Any:
+        def piece(positions: Any, step_size: Any, temperature: Any) -> tuple[Any, tuple[Any, ...]]:
+            positions, diagnostics = langevin_dynamics(
+                self.energy_of,
+                positions,
+                num_steps=num_steps,
+                step_size=step_size,
+                temperature=temperature if noisy else 0,
+                seed_generator=self.sampling_noise,
+            )
+            return positions, tuple(diagnostics)
+
+        return backend.compiled(piece)
+
+    def _reseed(self, seed: int) -> None:
+        self.sampling_noise.state.assign(np.array([seed, 0], dtype="uint32"))
+
+
+class _NoiseSchedule(keras.callbacks.Callback):
+    """Sets the Langevin noise of the epoch: full, and none from `noise_until_epoch` on."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        likelihood = self.model.likelihood
+        if likelihood is not None:
+            limit = likelihood.noise_until_epoch
+            noisy = limit is None or epoch < limit
+            self.model.noise_level.assign(likelihood.langevin.temperature if noisy else 0.0)
+
+
+class _DivergenceWatch(keras.callbacks.Callback):
+    """Stops training as soon as its numbers mean nothing any more."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        broken = [name for name, value in logs.items() if not math.isfinite(value)]
+        limit = PLAUSIBLE_RANGE * self.model.reference_std
+        if broken:
+            found = f"{', '.join(broken)} is no longer finite"
+        elif logs.get("chain_range", 0.0) > limit:
+            found = f"a chain reached {logs['chain_range']:.3g}, beyond any shape ({limit:.3g})"
+        else:
+            return
+        raise DivergenceError(
+            f"Training diverged at batch {batch + 1} of the epoch: {found}. Go on from the last "
+            "checkpoint with a smaller learning rate (a tenth, say), a smaller Langevin step_size, "
+            "or a larger chains.restart_rate."
+        )
+
+
+def _require_positive_integer(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, but it is {value!r}.")
+
+
+def _progress_bar(steps: int) -> keras.utils.Progbar:
+    return keras.utils.Progbar(steps, unit_name="step")
