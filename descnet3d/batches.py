@@ -15,7 +15,9 @@ class VoxelBatches(keras.utils.PyDataset):
         seed: with the number of the epoch, all that the order depends on.
         mirror_axes: axes of the grid (0, 1, 2) along which each shape is mirrored at random, for
             categories that are symmetric or that should be.
-        initial_epoch: the epoch that comes first.
+
+    Attributes:
+        epoch: the epoch whose order the batches have; `DescriptorNet.fit` sets it.
     """
 
     def __init__(
@@ -25,7 +27,6 @@ class VoxelBatches(keras.utils.PyDataset):
         *,
         seed: int = 0,
         mirror_axes: tuple[int, ...] = (),
-        initial_epoch: int = 0,
     ) -> None:
         super().__init__()
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -36,7 +37,7 @@ class VoxelBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.mirror_axes = tuple(mirror_axes)
-        self.epoch = initial_epoch
+        self.epoch = 0
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -53,7 +54,3 @@ class VoxelBatches(keras.utils.PyDataset):
             flipped = mirrored[rows, axis]
             batch[flipped] = np.flip(batch[flipped], axis=axis + 1)
         return batch
-
-    def on_epoch_end(self) -> None:
-        """Go on to the next epoch's order."""
-        self.epoch += 1

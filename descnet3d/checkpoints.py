@@ -5,16 +5,30 @@ from __future__ import annotations
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from descnet3d.files import replacing
 
+PROGRESS = "progress"
+
 
 class CheckpointError(ValueError):
     """A checkpoint that can't be read, or is another run's."""
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        epochs: how many epochs are done.
+        core_seconds: the processor time that they took, of all threads together.
+    """
+
+    epochs: int
+    core_seconds: float
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
@@ -26,38 +40,47 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     Args:
         path: the file, an ``.npz``.
         every_seconds: how old the last checkpoint must be before a new one is written.
+        core_seconds: the processor time spent before, in runs that this one goes on from.
     """
 
-    def __init__(self, path: str | Path, every_seconds: float = 60.0) -> None:
+    def __init__(
+        self, path: str | Path, every_seconds: float = 60.0, core_seconds: float = 0.0
+    ) -> None:
         super().__init__()
         self.path = Path(path)
         self.every_seconds = every_seconds
+        self._started = time.process_time() - core_seconds
         self._written = -np.inf
+
+    @property
+    def core_seconds(self) -> float:
+        """The processor time spent so far, in seconds."""
+        return time.process_time() - self._started
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write a checkpoint, unless the last one is young."""
         if time.monotonic() - self._written >= self.every_seconds:
-            save(self.model, self.path, epoch + 1)
+            save(self.model, self.path, Progress(epoch + 1, self.core_seconds))
             self._written = time.monotonic()
 
 
-def save(model: Any, path: Path, epochs: int) -> None:
+def save(model: Any, path: Path, progress: Progress) -> None:
     """Write a model's training state.
 
     Args:
         model: a compiled model with a `training_state`.
         path: the file.
-        epochs: how many epochs are done.
+        progress: how far the run has come.
     """
     arrays = {
         name: keras.ops.convert_to_numpy(variable.value)
         for name, variable in model.training_state.items()
     }
     with replacing(path) as temporary:
-        np.savez(temporary, epochs=np.int64(epochs), **arrays)
+        np.savez(temporary, **{PROGRESS: np.array(progress, np.float64)}, **arrays)
 
 
-def restore(model: Any, path: Path) -> int:
+def restore(model: Any, path: Path) -> Progress:
     """Put a model back into the state of a checkpoint.
 
     Args:
@@ -65,7 +88,7 @@ def restore(model: Any, path: Path) -> int:
         path: the file.
 
     Returns:
-        How many epochs were done: `fit` goes on with ``initial_epoch`` set to it.
+        How far the run had come: `fit` goes on with ``initial_epoch`` set to its epochs.
 
     Raises:
         CheckpointError: when the file is damaged or belongs to a model compiled otherwise.
@@ -76,10 +99,12 @@ def restore(model: Any, path: Path) -> int:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} can't be read as a checkpoint: {error}.") from None
     state = model.training_state
-    epochs = int(arrays.pop("epochs"))
+    epochs, core_seconds = arrays.pop(PROGRESS, (-1, 0.0))
     wrong = sorted(set(arrays) ^ set(state)) or [
         name for name in state if tuple(state[name].shape) != arrays[name].shape
     ]
+    if epochs < 0:
+        wrong = [PROGRESS]
     if wrong:
         raise CheckpointError(
             f"{path} is the checkpoint of a run with other settings (they differ at {wrong[0]}): "
@@ -87,4 +112,4 @@ def restore(model: Any, path: Path) -> int:
         )
     for name, variable in state.items():
         variable.assign(arrays[name])
-    return epochs
+    return Progress(int(epochs), float(core_seconds))

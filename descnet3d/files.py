@@ -32,19 +32,23 @@ def check_writable(path: str | os.PathLike) -> Path:
             folder, a device, or a file that is write-protected.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
-    if target.exists() and not target.is_file():
-        raise OutputError(f"cannot write {path}: it is not an ordinary file; choose another name")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(
             f"cannot write {path}: the folder {target.parent} does not exist; create it first"
         )
-    if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"cannot write {path}: it is write-protected; choose another name")
-    # Trying is the only test that also knows of read-only disks, quotas and names too long.
+    if os.path.exists(target):
+        if not os.path.isfile(target):
+            raise OutputError(f"cannot write {path}: it is not an ordinary file; choose another")
+        if not os.access(target, os.W_OK):
+            raise OutputError(f"cannot write {path}: it is write-protected; choose another name")
+    # Trying is the only test that also knows of read-only disks and quotas. Looking for the file
+    # itself finds names that are too long.
     trial = _temporary_beside(target)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            target.lstat()
         trial.touch(exist_ok=False)
         trial.unlink()
     except OSError as error:

@@ -121,9 +121,7 @@ def langevin_dynamics(
             shape = ops.shape(positions)
             noise = noise_scale * keras.random.normal(shape, seed=seed_generator)
         moved = langevin_step(positions, gradient, step_size, noise, projection)
-        now = ops.stack(
-            [ops.mean(energies), _mean_norm(gradient), _mean_norm(moved - positions)]
-        )
+        now = ops.stack([ops.mean(energies), _mean_norm(gradient), _mean_norm(moved - positions)])
         row = ops.cast(ops.equal(ops.arange(num_steps), index), "float32")
         return moved, measured + ops.stop_gradient(row[:, None] * now[None, :])
 

@@ -93,10 +93,7 @@ def extract_surface(
         ValueError: `occupancy` is not one grid of occupancy, no voxel of it is occupied, or
             another argument is not one of the above.
     """
-    if surface not in SURFACES:
-        raise ValueError(f'surface must be "cubes" or "isosurface", and came as {surface!r}')
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold must lie between 0 and 1, and came as {threshold}")
+    check_options(threshold, surface)
     if np.ndim(occupancy) != 3:
         raise ValueError(
             f"occupancy must be one grid [D, H, W], and came with shape "
@@ -113,6 +110,22 @@ def extract_surface(
     if surface == "cubes":
         return _exposed_faces(grid > threshold)
     return _isosurface(grid, threshold)
+
+
+def check_options(threshold: float, surface: str) -> None:
+    """Makes sure that a surface can be asked for in this way.
+
+    Args:
+        threshold: as in `extract_surface`.
+        surface: as in `extract_surface`.
+
+    Raises:
+        ValueError: one of them is not as `extract_surface` takes it.
+    """
+    if surface not in SURFACES:
+        raise ValueError(f'surface must be "cubes" or "isosurface", and came as {surface!r}')
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, and came as {threshold}")
 
 
 def _exposed_faces(filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,8 +162,10 @@ def _isosurface(grid: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndar
     # Four voxels of 0 and 1 in a checkerboard are a tie, which neighbouring cubes may break in
     # different ways and so leave edges with four triangles: lean all ties to the occupied side.
     lean = 1 + 1e-4
-    values = np.where(values > 0, np.maximum(values, smallest) * lean, np.minimum(values, -smallest))
-    vertices, triangles, _, _ = marching_cubes(values, 0.0, gradient_direction="descent")
+    values = np.where(
+        values > 0, np.maximum(values, smallest) * lean, np.minimum(values, -smallest)
+    )
+    vertices, triangles, _, _ = marching_cubes(values, 0.0, gradient_direction="ascent")
     # marching_cubes counts from the centre of the padding's first voxel.
     return vertices.astype(np.float64) - 0.5, triangles.astype(np.int32)
 
@@ -206,6 +221,7 @@ def save_all(
             reported by its index before any file is written.
     """
     _check_ending(path)
+    check_options(threshold, surface)
     shapes = voxels.as_occupancy(occupancy, "occupancy")
     empty = np.flatnonzero(~(shapes > threshold).any(axis=(1, 2, 3)))
     if len(empty):

@@ -58,9 +58,7 @@ def build(name: str, size: int = 32) -> keras.Model:
         ValueError: when there is no such network.
     """
     if name not in NETWORKS:
-        raise ValueError(
-            f"network must be one of {', '.join(NETWORKS)}, but it is {name!r}."
-        )
+        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, but it is {name!r}.")
     return NETWORKS[name](size)
 
 

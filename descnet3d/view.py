@@ -19,7 +19,7 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 # In the aligned ModelNet grids chairs, toilets and beds face -y, and sofas and monitors -x: from
 # here, between the two, all of them show their front.
-AZIMUTH = 236.0
+AZIMUTH = 233.0
 ELEVATION = 26.0
 COLOR = (96, 149, 196)
 
@@ -31,9 +31,6 @@ _MARGIN = 0.96
 _SUPERSAMPLING = 2
 # The longest side of a shape is 0.75 of its grid by the convention of all our data.
 _TYPICAL_SPAN = 0.75
-# Directions of shadow rays for each of the samples of a pixel, every sample with its own.
-_SKY_DIRECTIONS = 16
-_KEY_DIRECTIONS = 6
 
 
 class Camera(NamedTuple):
@@ -88,6 +85,7 @@ def render(
             f"{list(np.shape(occupancy))}; pass one of the batch, or draw all with view.sheet"
         )
     grid = voxels.as_occupancy(np.asarray(occupancy)[None], "occupancy")[0]
+    meshes.check_options(threshold, surface)
     if size < 8:
         raise ValueError(f"size must be at least 8 pixels, and came as {size}")
     if not -90 <= elevation <= 90:
@@ -104,11 +102,14 @@ def render(
     if not (grid > threshold).any():
         picture = np.broadcast_to(background, (side, side, 3))
     else:
-        vertices, triangles = meshes.extract_surface(grid, threshold, surface)
         camera = place_camera(grid.shape, azimuth, elevation, span)
-        picture = _shade(
-            vertices, triangles, camera, azimuth, side, _linear(color), background, surface
+        body = _Body(
+            *meshes.extract_surface(grid, threshold, surface), is_smooth=surface != "cubes"
         )
+        lights = _place_lights(azimuth)
+        picture = background * _light_on_ground(body, camera, lights, side)[:, None]
+        rows, light = _light_on_body(body, camera, lights, side)
+        picture[rows] = _linear(color) * light[:, None]
     picture = picture.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 3).mean(axis=(1, 3))
     return _encode(picture)
 
@@ -178,6 +179,7 @@ def sheet(
     from PIL import Image, ImageDraw
 
     shapes = voxels.as_occupancy(shapes, "shapes")
+    meshes.check_options(threshold, surface)
     if labels is not None and len(labels) != len(shapes):
         raise ValueError(
             f"labels must be one text for each of the {len(shapes)} shapes, and came as "
@@ -267,14 +269,10 @@ def save_sheet(
 
 def _span(shapes: np.ndarray, threshold: float) -> float:
     """0.75 where all shapes keep to the middle 0.75 of the grid, else 1."""
-    occupied = (shapes > threshold).any(axis=0)
-    for axis in range(3):
-        side = occupied.shape[axis]
-        rim = round(side * (1 - _TYPICAL_SPAN) / 2)
-        slabs = occupied.any(axis=tuple(other for other in range(3) if other != axis))
-        if slabs[:rim].any() or slabs[side - rim :].any():
-            return 1.0
-    return _TYPICAL_SPAN
+    voxel = np.argwhere((shapes > threshold).any(axis=0))
+    side = np.array(shapes.shape[1:])
+    rim = side * (1 - _TYPICAL_SPAN) / 2
+    return _TYPICAL_SPAN if ((voxel >= rim) & (voxel + 1 <= side - rim)).all() else 1.0
 
 
 def _write(draw, text: str, middle: tuple[float, float], size: int, width: float) -> None:
@@ -298,159 +296,198 @@ def _encode(light: np.ndarray) -> np.ndarray:
 
 # --- Light ----------------------------------------------------------------------------------------
 #
-# A sky that is brighter above (ambient occlusion), a large key light at the left behind the
-# camera, with soft shadows, and a weak fill from the right. All of it turns with the camera.
+# A sky that is brighter above, which makes corners and undersides dark; a large key lamp at the
+# right above the camera, with soft shadows; and a weak fill from the left. All of it turns with the
+# camera. The shape's light is traced at every sample of every pixel; that on the ground changes
+# slowly and is traced at every other pixel.
+
+# Directions for each sample of a pixel on the shape. Every sample has others, so that a pixel has
+# _SUPERSAMPLING² times as many without any noise.
+_BODY_DIRECTIONS = (12, 4)
+_GROUND_DIRECTIONS = (128, 20)
+_GROUND_PIXEL = 2 * _SUPERSAMPLING
 
 
-def _shade(vertices, triangles, camera, azimuth, side, color, background, surface) -> np.ndarray:
-    tensor = meshes.open3d().core.Tensor
-    scene = meshes.open3d().t.geometry.RaycastingScene()
-    scene.add_triangles(
-        tensor(vertices.astype(np.float32)), tensor(triangles.astype(np.uint32))
-    )
-    rays = _camera_rays(camera, side)
-    hits = scene.cast_rays(tensor(rays))
-    distance = hits["t_hit"].numpy()
-    on_shape = np.isfinite(distance)
+class _Lights(NamedTuple):
+    basis: np.ndarray  # the rows are the directions right, toward the camera, and up
+    key: np.ndarray  # the direction to the middle of the key lamp
+    fill: np.ndarray
 
-    # The ground the shape stands on is not drawn, but takes its shadow. Seen from below there is
-    # none.
-    ground = vertices[:, 2].min()
-    with np.errstate(divide="ignore"):
-        to_ground = (ground - rays[:, 2]) / rays[:, 5]
-    on_ground = ~on_shape & (to_ground > 0) & (rays[:, 2] > ground)
 
-    seen = np.flatnonzero(on_shape | on_ground)
-    along = np.where(on_shape, distance, to_ground)[seen]
-    points = rays[seen, :3] + along[:, None] * rays[seen, 3:]
-    normals = np.zeros((len(seen), 3), dtype=np.float32)
-    normals[:, 2] = 1
-    on_shape_seen = on_shape[seen]
-    normals[on_shape_seen] = _normals(vertices, triangles, hits, np.flatnonzero(on_shape), surface)
-
-    # Beyond this height's shadow the ground is bare, and needs no rays.
-    near = on_shape_seen | _near_shape(points, vertices)
-    seen, points, normals, on_shape_seen = (
-        values[near] for values in (seen, points, normals, on_shape_seen)
-    )
-    sample = (seen // side) % _SUPERSAMPLING * _SUPERSAMPLING + seen % side % _SUPERSAMPLING
-    origins = (points + 1e-2 * normals).astype(np.float32)
-
+def _place_lights(azimuth: float) -> _Lights:
     turn = math.radians(azimuth)
-    toward = np.array([math.cos(turn), math.sin(turn), 0])
-    right = np.array([-math.sin(turn), math.cos(turn), 0])
-    basis = np.stack([right, toward, [0, 0, 1]])
+    right = [-math.sin(turn), math.cos(turn), 0.0]
+    toward = [math.cos(turn), math.sin(turn), 0.0]
+    basis = np.array([right, toward, [0.0, 0.0, 1.0]])
+    key = np.array([0.42, 0.64, 1.05]) @ basis
+    fill = np.array([-0.90, 0.45, 0.15]) @ basis
+    return _Lights(basis, key / np.linalg.norm(key), fill / np.linalg.norm(fill))
 
-    sky, open_sky = _sky_light(scene, tensor, origins, normals, sample, basis)
-    key_direction = np.array([-0.62, 0.55, 0.95]) @ basis
-    key_direction /= np.linalg.norm(key_direction)
-    key = _key_light(scene, tensor, origins, normals, sample, key_direction)
-    fill_direction = np.array([0.9, 0.5, 0.1]) @ basis
-    fill_direction /= np.linalg.norm(fill_direction)
-    fill = np.clip(normals @ fill_direction, 0, None)
 
-    picture = np.empty((side * side, 3))
-    picture[:] = background
-    light = 0.52 * sky + 0.75 * key + 0.16 * fill * open_sky
-    shape_rows = seen[on_shape_seen]
-    picture[shape_rows] = color * light[on_shape_seen, None]
-    ground_rows = seen[~on_shape_seen]
-    full_key = key_direction[2]
-    shadow = 0.55 * sky[~on_shape_seen] + 0.45 * key[~on_shape_seen] / full_key
-    picture[ground_rows] = background * np.minimum(shadow, 1)[:, None]
-    return picture.reshape(side, side, 3)
+class _Body:
+    """A surface that rays are cast at."""
+
+    def __init__(self, vertices: np.ndarray, triangles: np.ndarray, is_smooth: bool):
+        self._tensor = meshes.open3d().core.Tensor
+        self._scene = meshes.open3d().t.geometry.RaycastingScene()
+        self._scene.add_triangles(
+            self._tensor(vertices.astype(np.float32)), self._tensor(triangles.astype(np.uint32))
+        )
+        self._triangles = triangles
+        self.low, self.high = vertices.min(axis=0), vertices.max(axis=0)
+        first, second, third = (vertices[triangles[:, corner]] for corner in range(3))
+        self._face_normals = np.cross(second - first, third - first).astype(np.float32)
+        self._vertex_normals = None
+        if is_smooth:
+            self._vertex_normals = np.zeros((len(vertices), 3), dtype=np.float32)
+            for corner in range(3):
+                np.add.at(self._vertex_normals, triangles[:, corner], self._face_normals)
+            self._vertex_normals = _unit(self._vertex_normals)
+
+    def hit(self, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows of the rays `[r, 6]` that hit, where they do, and the unit normals there."""
+        hits = self._scene.cast_rays(self._tensor(rays))
+        distance = hits["t_hit"].numpy()
+        rows = np.flatnonzero(np.isfinite(distance))
+        points = rays[rows, :3] + distance[rows, None] * rays[rows, 3:]
+        faces = hits["primitive_ids"].numpy()[rows]
+        if self._vertex_normals is None:
+            return rows, points, _unit(self._face_normals[faces])
+        second, third = hits["primitive_uvs"].numpy()[rows].T[..., None]
+        ends = self._vertex_normals[self._triangles[faces]]
+        normals = (1 - second - third) * ends[:, 0] + second * ends[:, 1] + third * ends[:, 2]
+        return rows, points, _unit(normals)
+
+    def is_open(self, points: np.ndarray, normals: np.ndarray, directions: np.ndarray):
+        """Where nothing lies in a direction, bool `[directions, points]`; never behind a normal."""
+        is_open = np.zeros((len(directions), len(points)), dtype=bool)
+        origins = points + 1e-2 * normals
+        for direction, row in zip(directions, is_open, strict=True):
+            facing = np.flatnonzero(normals @ direction > 0)
+            rays = np.empty((len(facing), 6), dtype=np.float32)
+            rays[:, :3] = origins[facing]
+            rays[:, 3:] = direction
+            row[facing] = ~self._scene.test_occlusions(self._tensor(rays)).numpy()
+        return is_open
+
+
+def _light_on_body(
+    body: _Body, camera: Camera, lights: _Lights, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The samples of the picture that the shape covers, and the light on each."""
+    rows, points, normals = body.hit(_camera_rays(camera, side))
+    samples = _SUPERSAMPLING**2
+    sample = rows // side % _SUPERSAMPLING * _SUPERSAMPLING + rows % side % _SUPERSAMPLING
+    skies = _sky_directions(samples * _BODY_DIRECTIONS[0]) @ lights.basis
+    lamps = _lamp_directions(lights.key, samples * _BODY_DIRECTIONS[1])
+    light = np.empty(len(rows))
+    for index in range(samples):
+        part = np.flatnonzero(sample == index)
+        sky, open_sky = _sky_light(body, points[part], normals[part], skies[index::samples])
+        key = _key_light(body, points[part], normals[part], lamps[index::samples])
+        fill = np.clip(normals[part] @ lights.fill, 0, None) * open_sky
+        light[part] = 0.56 * sky + 0.72 * key + 0.14 * fill
+    return rows, light
+
+
+def _light_on_ground(body: _Body, camera: Camera, lights: _Lights, side: int) -> np.ndarray:
+    """The light on what lies behind the shape, 1 where it casts no shadow, `[side²]`.
+
+    The ground is level with the shape's lowest voxel, and ends where its shadow does.
+    """
+    coarse = max(1, side // _GROUND_PIXEL)
+    rays = _camera_rays(camera, coarse)
+    light = np.ones(coarse * coarse, dtype=np.float32)
+    in_sight = np.ones(coarse * coarse, dtype=bool)
+    in_sight[body.hit(rays)[0]] = False
+
+    drop = body.low[2] - rays[:, 2]
+    rows = np.flatnonzero((drop < 0) & (rays[:, 5] < 0) & in_sight)
+    points = rays[rows, :3] + (drop[rows] / rays[rows, 5])[:, None] * rays[rows, 3:]
+    outside = np.maximum(body.low[:2] - points[:, :2], points[:, :2] - body.high[:2]).max(axis=1)
+    reach = 2 * (body.high[2] - body.low[2]) + 4
+    near = np.flatnonzero(outside < reach)
+    rows, points, outside = rows[near], points[near].astype(np.float32), outside[near]
+    if len(rows):
+        normals = np.zeros_like(points)
+        normals[:, 2] = 1
+        skies = _sky_directions(_GROUND_DIRECTIONS[0]) @ lights.basis
+        sky, _ = _sky_light(body, points, normals, skies[skies[:, 2] > 0])
+        key = _key_light(body, points, normals, _lamp_directions(lights.key, _GROUND_DIRECTIONS[1]))
+        shadow = 1 - (0.5 * sky + 0.5 * key / lights.key[2])
+        light[rows] = 1 - shadow * np.clip(2 - 2 * outside / reach, 0, 1)
+
+    # Between the coarse pixels only those in sight count: the ground beneath the shape is black
+    # and would show as a ragged line along its foot.
+    weight = _enlarge(in_sight.astype(np.float32), coarse, side)
+    return np.where(
+        weight > 1e-3,
+        _enlarge(light * in_sight, coarse, side) / np.maximum(weight, 1e-3),
+        _enlarge(light, coarse, side),
+    ).ravel()
+
+
+def _enlarge(values: np.ndarray, coarse: int, side: int) -> np.ndarray:
+    from PIL import Image
+
+    image = Image.fromarray(values.reshape(coarse, coarse))
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _sky_light(body, points, normals, directions) -> tuple[np.ndarray, np.ndarray]:
+    """The sky's light, 1 on an open face that looks up, and the open share of the half sphere."""
+    directions = directions.astype(np.float32)
+    weights = np.clip(directions @ normals.T, 0, None)
+    # From below comes what the ground throws back.
+    height = directions[:, 2:]
+    brightness = np.where(height > 0, 0.65 + 0.35 * height, 0.45)
+    is_open = body.is_open(points, normals, directions)
+    total = weights.sum(axis=0)
+    weights *= is_open
+    brightest = 0.65 + 0.35 * 2 / 3  # the mean over the half sphere about the zenith
+    return (weights * brightness).sum(axis=0) / total / brightest, weights.sum(axis=0) / total
+
+
+def _key_light(body, points, normals, directions) -> np.ndarray:
+    directions = directions.astype(np.float32)
+    facing = np.clip(normals @ directions.mean(axis=0), 0, None)
+    return facing * body.is_open(points, normals, directions).mean(axis=0)
+
+
+def _sky_directions(count: int) -> np.ndarray:
+    """Unit vectors spread evenly over the sphere, `[count, 3]`."""
+    index = np.arange(count) + 0.5
+    height = 1 - 2 * index / count
+    angle = math.pi * (1 + math.sqrt(5)) * index
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+
+
+def _lamp_directions(middle: np.ndarray, count: int) -> np.ndarray:
+    """Directions to points of a round lamp that is seen under about 14 degrees, `[count, 3]`."""
+    index = np.arange(count) + 0.5
+    radius = 0.12 * np.sqrt(index / count)
+    angle = index * math.pi * (3 - math.sqrt(5))
+    across = _unit(np.cross(middle, [0.0, 0.0, 1.0])[None])[0]
+    up = np.cross(across, middle)
+    return (
+        middle + (radius * np.cos(angle))[:, None] * across + (radius * np.sin(angle))[:, None] * up
+    )
 
 
 def _camera_rays(camera: Camera, side: int) -> np.ndarray:
     """float32 `[side², 6]`, origins and unit directions, row by row from the top left."""
-    offsets = (np.arange(side) + 0.5) / side - 0.5
+    offsets = ((np.arange(side) + 0.5) / side - 0.5).astype(np.float32)
+    right, up, away = camera.axes.astype(np.float32)
     directions = (
-        offsets[None, :, None] * camera.axes[0]
-        - offsets[:, None, None] * camera.axes[1]
-        + camera.focal * camera.axes[2]
+        offsets[None, :, None] * right - offsets[:, None, None] * up + camera.focal * away
     ).reshape(-1, 3)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    origins = np.broadcast_to(camera.position, directions.shape)
-    return np.concatenate([origins, directions], axis=1).astype(np.float32)
+    rays = np.empty((side * side, 6), dtype=np.float32)
+    rays[:, :3] = camera.position
+    rays[:, 3:] = _unit(directions)
+    return rays
 
 
-def _normals(vertices, triangles, hits, rows, surface) -> np.ndarray:
-    """Unit normals at the hits: flat for cubes, and between the vertices' own for isosurfaces."""
-    faces = hits["primitive_ids"].numpy()[rows]
-    corners = vertices[triangles]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    if surface == "cubes":
-        normals = face_normals[faces]
-    else:
-        vertex_normals = np.zeros_like(vertices)
-        for corner in range(3):
-            np.add.at(vertex_normals, triangles[:, corner], face_normals)
-        second, third = hits["primitive_uvs"].numpy()[rows].T[..., None]
-        ends = vertex_normals[triangles[faces]]
-        ends /= np.linalg.norm(ends, axis=2, keepdims=True) + 1e-12
-        normals = (1 - second - third) * ends[:, 0] + second * ends[:, 1] + third * ends[:, 2]
-    normals = normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12)
-    return normals.astype(np.float32)
-
-
-def _near_shape(points: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    reach = 2.5 * (high[2] - low[2]) + 4
-    return ((points[:, :2] > low[:2] - reach) & (points[:, :2] < high[:2] + reach)).all(axis=1)
-
-
-def _directions(count: int) -> np.ndarray:
-    """Directions spread evenly over the sphere, `[samples of a pixel, count, 3]`."""
-    samples = _SUPERSAMPLING**2
-    index = np.arange(samples * count) + 0.5
-    height = 1 - 2 * index / len(index)
-    angle = math.pi * (1 + math.sqrt(5)) * index
-    radius = np.sqrt(1 - height**2)
-    directions = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
-    return directions.reshape(count, samples, 3).transpose(1, 0, 2)
-
-
-def _visible(scene, tensor, origins, directions) -> np.ndarray:
-    rays = np.concatenate([origins, directions.astype(np.float32)], axis=1)
-    return ~scene.test_occlusions(tensor(rays)).numpy()
-
-
-def _sky_light(scene, tensor, origins, normals, sample, basis) -> tuple[np.ndarray, np.ndarray]:
-    directions = _directions(_SKY_DIRECTIONS) @ basis
-    light, openness, total = (np.zeros(len(origins)) for _ in range(3))
-    for index in range(_SKY_DIRECTIONS):
-        direction = directions[sample, index]
-        facing = np.einsum("ij,ij->i", normals, direction)
-        rows = np.flatnonzero(facing > 0)
-        visible = _visible(scene, tensor, origins[rows], direction[rows])
-        # From below comes what the ground throws back.
-        brightness = np.where(direction[rows, 2] > 0, 0.65 + 0.35 * direction[rows, 2], 0.45)
-        total[rows] += facing[rows]
-        openness[rows] += facing[rows] * visible
-        light[rows] += facing[rows] * visible * brightness
-    # An open face that looks straight up is lit with 1.
-    full = 0.65 + 0.35 * 2 / 3
-    return light / total / full, openness / total
-
-
-def _key_light(scene, tensor, origins, normals, sample, direction) -> np.ndarray:
-    # A round lamp, whose points are sampled in a spiral.
-    samples = _SUPERSAMPLING**2
-    index = np.arange(samples * _KEY_DIRECTIONS)
-    radius = 0.11 * np.sqrt((index + 0.5) / len(index))
-    angle = index * math.pi * (3 - math.sqrt(5))
-    across = np.cross(direction, [0, 0, 1])
-    across /= np.linalg.norm(across)
-    up = np.cross(across, direction)
-    lamp = direction + radius[:, None] * (
-        np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
-    )
-    lamp = lamp.reshape(_KEY_DIRECTIONS, samples, 3)
-    facing = np.clip(normals @ direction, 0, None)
-    rows = np.flatnonzero(facing > 0)
-    visible = np.zeros(len(rows))
-    for points in lamp:
-        visible += _visible(scene, tensor, origins[rows], points[sample[rows]])
-    light = np.zeros(len(origins))
-    light[rows] = facing[rows] * visible / _KEY_DIRECTIONS
-    return light
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+    return vectors / np.maximum(lengths, 1e-12)

@@ -191,7 +191,8 @@ def read_grids(path: str | os.PathLike) -> np.ndarray:
             `[D, H, W]` is read as a batch of one.
 
     Returns:
-        `[n, D, H, W]`: bool where the file says yes or no, float32 in [0, 1] where it holds numbers.
+        `[n, D, H, W]`: bool where the file says yes or no, float32 in [0, 1] where it holds
+        numbers.
 
     Raises:
         ValueError: the file is missing, damaged, of another kind, or does not hold occupancy.
@@ -209,7 +210,7 @@ def read_grids(path: str | os.PathLike) -> np.ndarray:
             values = archive.read("occupancy")
     if values.ndim == 3:
         values = values[None]
-    is_bool = values.dtype == bool
+    is_bool = values.dtype.kind == "b"
     values = as_occupancy(values, f"the occupancy in {path}")
     return values.astype(bool) if is_bool else values
 
@@ -231,7 +232,7 @@ def write_grids(path: str | os.PathLike, occupancy) -> tuple[Path, ...]:
             written, or values between 0 and 1 were to go into a binvox file.
     """
     ending = _ending(path)
-    is_bool = getattr(occupancy, "dtype", None) == bool
+    is_bool = isinstance(occupancy, np.ndarray) and occupancy.dtype.kind == "b"
     if ending == ".binvox":
         grids = _as_binary(occupancy, "occupancy")
         paths = files.numbered(path, len(grids))
@@ -339,11 +340,13 @@ def _parse_npy(stream, available: int, where: str) -> np.ndarray:
             (2, 0): npy_format.read_array_header_2_0,
         }[version]
         shape, is_fortran, dtype = read_header(stream)
-    except (ValueError, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError):
+        raise
+    except Exception as error:  # the header is Python text, whose parser raises all kinds
         raise ValueError(f"{where} is not a numpy array, or is cut short") from error
     if dtype.hasobject:
         raise ValueError(f"{where} holds Python objects, which are never read; store numbers")
-    if any(side < 0 for side in shape):
+    if any(side < 0 for side in shape) or dtype.itemsize == 0:
         raise ValueError(f"{where} claims the shape {list(shape)}; the file is damaged")
     count = 1
     for side in shape:  # in Python's integers, which do not wrap round
@@ -436,7 +439,7 @@ def _check_labels(labels: np.ndarray, classes: np.ndarray, count: int, where) ->
             f"{where}: labels is {labels.dtype} {list(labels.shape)}, and needs one whole number "
             f"for each of the {count} shapes"
         )
-    if count and not (0 <= labels.min() and labels.max() < len(classes)):
+    if count and (labels.min() < 0 or labels.max() >= len(classes)):
         raise ValueError(
             f"{where}: labels run from {labels.min()} to {labels.max()}, and there are "
             f"{len(classes)} classes"
@@ -450,7 +453,7 @@ def _unknown_category(category, classes: tuple[str, ...], path) -> str:
     return f"{path} has no category {category!r}.{hint} It has: {', '.join(classes)}"
 
 
-# --- binvox: https://www.patrickmin.com/binvox/binvox.html ------------------------------------------
+# --- binvox: https://www.patrickmin.com/binvox/binvox.html ----------------------------------------
 #
 # The header gives the sides as depth (x), height (z) and width (y), and the voxels run with y
 # fastest, then z, then x; then come pairs of bytes, a value and how often it repeats.
@@ -459,8 +462,7 @@ def _unknown_category(category, classes: tuple[str, ...], path) -> str:
 def _binvox_bytes(grid: np.ndarray) -> bytes:
     depth, width, height = grid.shape
     header = (
-        f"#binvox 1\ndim {depth} {height} {width}\ntranslate 0 0 0\n"
-        f"scale {max(grid.shape)}\ndata\n"
+        f"#binvox 1\ndim {depth} {height} {width}\ntranslate 0 0 0\nscale {max(grid.shape)}\ndata\n"
     )
     values = grid.transpose(0, 2, 1).ravel().astype(np.uint8)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))

@@ -330,9 +330,7 @@ class DescriptorNet(keras.Model):
             names += ["reconstruction_error", "chain_range"]
             if likelihood.chains.start == "persistent":
                 initial_std = likelihood.langevin.initial_std
-                self.chains = PersistentChains(
-                    likelihood.chains, self.grid, self.seed, initial_std
-                )
+                self.chains = PersistentChains(likelihood.chains, self.grid, self.seed, initial_std)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
         super().compile(optimizer=optimizer, **keras_arguments)
         self.optimizer.build(self.trainable_variables)
@@ -347,7 +345,7 @@ class DescriptorNet(keras.Model):
             "chains": self.chains.variables if self.chains else [],
         }
         return {
-            f"{group}/{position}/{variable.path}": variable
+            f"{group}/{position}": variable
             for group, variables in groups.items()
             for position, variable in enumerate(variables)
         }
@@ -384,17 +382,11 @@ class DescriptorNet(keras.Model):
             self.compile()
         if isinstance(x, np.ndarray | list | tuple):
             shapes = as_occupancy(x, "x", self.grid)
-            x = VoxelBatches(
-                shapes,
-                batch_size,
-                seed=self.seed,
-                mirror_axes=mirror_axes,
-                initial_epoch=initial_epoch,
-            )
-        watching: list[keras.callbacks.Callback] = [_NoiseSchedule(), _DivergenceWatch()]
-        return super().fit(
-            x, initial_epoch=initial_epoch, callbacks=watching + (callbacks or []), **keras_arguments
-        )
+            x = VoxelBatches(shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes)
+            # Keras would shuffle the batches once more, by a state that no checkpoint holds.
+            keras_arguments["shuffle"] = False
+        callbacks = [_EpochSettings(x), _DivergenceWatch(), *(callbacks or [])]
+        return super().fit(x, initial_epoch=initial_epoch, callbacks=callbacks, **keras_arguments)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
@@ -502,10 +494,16 @@ class DescriptorNet(keras.Model):
         self.sampling_noise.state.assign(np.array([seed, 0], dtype="uint32"))
 
 
-class _NoiseSchedule(keras.callbacks.Callback):
-    """Sets the Langevin noise of the epoch: full, and none from `noise_until_epoch` on."""
+class _EpochSettings(keras.callbacks.Callback):
+    """Sets what changes with the epoch: the order of the shapes, and the Langevin noise."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__()
+        self.data = data
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if isinstance(self.data, VoxelBatches):
+            self.data.epoch = epoch
         likelihood = self.model.likelihood
         if likelihood is not None:
             limit = likelihood.noise_until_epoch

@@ -1,0 +1,327 @@
+"""The command line: `descnet3d COMMAND [ARGUMENTS] [--flags]`.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every failure is one line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+import descnet3d
+from descnet3d import files, presets
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_HELP = ("--help", "-help", "-h", "--helpfull")
+
+
+class UsageError(Exception):
+    """The command was called wrongly; the message says what is missing or misplaced."""
+
+
+class Command(NamedTuple):
+    """One command of the table `COMMANDS`.
+
+    Attributes:
+        name: what is typed.
+        arguments: the names of the arguments that it takes before its flags, for the help.
+        summary: one line, without a full stop.
+        description: what it does, in whole sentences.
+        example: a call that works.
+        define_flags: adds the command's flags to a table of its own.
+        run: does the work, given the arguments and the flags.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    summary: str
+    description: str
+    example: str
+    define_flags: Callable[[flags.FlagValues], None]
+    run: Callable[[Sequence[str], flags.FlagValues], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: what follows `descnet3d` on the command line; `sys.argv` where None.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(_overview(), file=sys.stderr)
+        return WRONG_USAGE
+    first, *rest = words
+    if first in (*_HELP, "help"):
+        print(_overview())
+        return DONE
+    if first == "--version":
+        print(f"descnet3d {descnet3d.__version__}")
+        return DONE
+    command = {command.name: command for command in COMMANDS}.get(first)
+    if command is None:
+        known = ", ".join(command.name for command in COMMANDS)
+        return _complain("", f"there is no command {first!r}; there is: {known}", WRONG_USAGE)
+    return _run(command, rest)
+
+
+def _run(command: Command, words: Sequence[str]) -> int:
+    values = flags.FlagValues()
+    command.define_flags(values)
+    flags.DEFINE_boolean("debug", False, "Show where a failure came from.", flag_values=values)
+    if any(word in _HELP for word in words):
+        print(_help(command, values))
+        return DONE
+    try:
+        arguments = _parse(command, values, words)
+        command.run(arguments, values)
+    except (UsageError, flags.Error) as error:
+        # absl begins some of its messages with "ERROR:: ".
+        reason = _one_line(error).removeprefix("ERROR:: ").rstrip(".")
+        advice = f"see descnet3d {command.name} --help"
+        return _complain(command.name, f"{reason}; {advice}", WRONG_USAGE)
+    except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            print()  # a progress bar leaves its line open
+        return _complain(command.name, "interrupted", INTERRUPTED)
+    except Exception as error:
+        if not _is_expected(error) or (values.is_parsed() and values.debug):
+            raise
+        return _complain(command.name, _one_line(error), FAILED)
+    return DONE
+
+
+def _parse(command: Command, values: flags.FlagValues, words: Sequence[str]) -> list[str]:
+    values.set_gnu_getopt(True)  # flags may follow arguments
+    arguments = values([command.name, *words])[1:]
+    missing = command.arguments[len(arguments) :]
+    if missing:
+        raise UsageError(f"{' and '.join(missing)} missing, as in: {command.example}")
+    surplus = arguments[len(command.arguments) :]
+    if surplus:
+        raise UsageError(f"{' '.join(surplus)!r} is one argument too many")
+    return arguments
+
+
+def _is_expected(error: Exception) -> bool:
+    # DivergenceError is told by its name: its module loads Keras, which may be what failed.
+    expected = isinstance(error, ValueError | OSError | ImportError)
+    return expected or type(error).__name__ == "DivergenceError"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _complain(command: str, reason: str, status: int) -> int:
+    sys.stdout.flush()
+    print(f"{f'descnet3d {command}'.strip()}: {reason}", file=sys.stderr)
+    return status
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+def _overview() -> str:
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [f"  {command.name:{width}}  {command.summary}" for command in COMMANDS]
+    return "\n".join(
+        [
+            "usage: descnet3d COMMAND [ARGUMENTS] [--flags]",
+            "",
+            "Energy-based models of 3D shapes. The commands:",
+            "",
+            *lines,
+            "",
+            "descnet3d COMMAND --help says more; descnet3d --version says which version this is.",
+        ]
+    )
+
+
+def _help(command: Command, values: flags.FlagValues) -> str:
+    usage = " ".join(["usage: descnet3d", command.name, *command.arguments, "[--flags]"])
+    lines = [usage, "", *textwrap.wrap(command.description, 88), "", "Example:", ""]
+    lines += [f"  {command.example}", "", "Flags:", ""]
+    for defined in values.flags_by_module_dict().values():
+        for flag in defined:
+            lines += _flag_help(flag)
+    lines += ["  --flagfile=FILE", "      Read flags from a file, one a line."]
+    return "\n".join(lines)
+
+
+def _flag_help(flag: flags.Flag) -> list[str]:
+    if flag.boolean:
+        name = f"  --[no]{flag.name}"
+    else:
+        name = f"  --{flag.name}={flag.flag_type().upper().replace(' ', '_')}"
+    notes = [flag.parser.syntactic_help] if flag.parser.syntactic_help and not flag.boolean else []
+    if flag.default is not None and not flag.boolean:
+        notes.append(f"default: {flag.default}")
+    text = f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
+    return [name, *textwrap.wrap(text, 84, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+
+
+def start_keras() -> None:
+    """Imports Keras and its backend without what TensorFlow says of itself at its start.
+
+    Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for instead.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        importlib.import_module("keras")
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # Since 2.19 TensorFlow logs to the file descriptor while it is imported, whatever that variable
+    # says (its issue 100442).
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            importlib.import_module("keras")
+        except BaseException:
+            caught.seek(0)
+            os.write(standard_error, caught.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+
+
+# --- synthesize -----------------------------------------------------------------------------------
+
+
+def _synthesize_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("num", 16, "How many shapes.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "seed",
+        0,
+        "The same seed gives the same shapes.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Where to write. The ending says what: a rendered sheet (.png, .jpg, .webp), the grids "
+        "(.npz, .npy, .binvox), or meshes (.ply, .obj, .glb, .stl, .off). Where a kind of file "
+        "holds one shape, the names are numbered.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "steps",
+        None,
+        "Langevin steps, instead of the preset's own number.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("labels", False, "Number the shapes of a sheet.", flag_values=values)
+
+
+def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    if values.out is None:
+        raise UsageError("--out missing: say where to write, as in --out=shapes.png")
+    # What cannot be found or written is reported before the long work.
+    write = _writer(values)
+    folder = presets.find(arguments[0])
+
+    started = time.perf_counter()
+    start_keras()
+    model = descnet3d.load(folder)
+    shapes = model.synthesize(
+        values.num, seed=values.seed, num_steps=values.steps, progress=sys.stdout.isatty()
+    )
+    written = write(shapes)
+    seconds = time.perf_counter() - started
+    names = f"{written[0]}" + (f" to {written[-1]}" if len(written) > 1 else "")
+    counted = "1 shape" if len(shapes) == 1 else f"{len(shapes)} shapes"
+    print(f"wrote {names}: {counted} in {seconds:.1f} s")
+
+
+def _writer(values: flags.FlagValues) -> Callable[[Any], Sequence[Path]]:
+    """What writes shapes to `--out`, by its ending; whatever stands in its way is raised now."""
+    from descnet3d import meshes, view, voxels
+
+    out = values.out
+    ending = Path(out).suffix.lower()
+    known = (*view.IMAGE_ENDINGS, *voxels.GRID_ENDINGS, *meshes.MESH_ENDINGS)
+    if ending not in known:
+        raise UsageError(f"--out={out} ends in none of {', '.join(known)}")
+    if values.labels and ending not in view.IMAGE_ENDINGS:
+        raise UsageError(f"--labels is for sheets ({', '.join(view.IMAGE_ENDINGS)})")
+
+    one_file_a_shape = ending in (*meshes.MESH_ENDINGS, ".binvox")
+    for path in files.numbered(out, values.num if one_file_a_shape else 1):
+        files.check_writable(path)
+    if ending not in voxels.GRID_ENDINGS:
+        meshes.open3d()
+
+    if ending in view.IMAGE_ENDINGS:
+        labels = [str(index) for index in range(values.num)] if values.labels else None
+        return lambda shapes: [view.save_sheet(shapes, out, labels=labels)]
+    if ending in meshes.MESH_ENDINGS:
+        return lambda shapes: meshes.save_all(shapes, out)
+    if ending == ".binvox":  # holds yes and no, nothing between
+        return lambda shapes: voxels.write_grids(out, shapes > 0.5)
+    return lambda shapes: voxels.write_grids(out, shapes)
+
+
+# --- presets --------------------------------------------------------------------------------------
+
+
+def _list_presets(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    rows = [("ID", "CATEGORY", "TASK", "SIZE", "PARAMETERS", "SCORES")]
+    for preset in descnet3d.list_presets():
+        size = "x".join(map(str, preset.size))
+        scores = ", ".join(f"{name} {value:.3g}" for name, value in preset.scores.items())
+        parameters = f"{preset.parameters:,}"
+        rows.append((preset.id, preset.category, preset.task, size, parameters, scores))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+COMMANDS = (
+    Command(
+        name="synthesize",
+        arguments=("NAME",),
+        summary="make new shapes with a pretrained model",
+        description=(
+            "Makes new shapes with a pretrained model, by Langevin dynamics from noise, and writes "
+            "a picture of them, their voxels or their meshes. NAME is a category, the id of a "
+            "preset (descnet3d presets lists both), or a folder that a training run wrote."
+        ),
+        example="descnet3d synthesize toilet --num=16 --out=toilets.png",
+        define_flags=_synthesize_flags,
+        run=_synthesize,
+    ),
+    Command(
+        name="presets",
+        arguments=(),
+        summary="list the pretrained models",
+        description=(
+            "Lists the pretrained models that came with the package: id, category, task, grid, "
+            "number of parameters and measured scores."
+        ),
+        example="descnet3d presets",
+        define_flags=lambda values: None,
+        run=_list_presets,
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real shapes that lies beside the project, or a skip where there is none."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real shapes in shared/data beside the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def modelnet10(data_folder: Path) -> Path:
+    """The archive of all of ModelNet10 on 32³ grids."""
+    path = data_folder / "modelnet10_32.npz"
+    if not path.is_file():
+        pytest.skip("needs modelnet10_32.npz in shared/data beside the project")
+    return path

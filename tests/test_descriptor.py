@@ -1,0 +1,315 @@
+"""The model: energies, synthesis, and what training does to it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from descnet3d import backend, networks
+from descnet3d.chains import ChainSettings
+from descnet3d.langevin import LangevinSettings
+from descnet3d.models.descriptor import DescriptorNet, DivergenceError, MaximumLikelihood
+from descnet3d.preset_folder import PresetError
+
+SIZE = 8
+
+
+def small_network(seed=0):
+    keras.utils.set_random_seed(seed)
+    return networks.paper(SIZE, filters=(8, 6), kernels=(4, 3), strides=(2, 2))
+
+
+def small_model(**arguments):
+    return DescriptorNet(small_network(), **{"voxel_mean": 0.5, **arguments})
+
+
+def boxes(count, seed=0):
+    """Boxes standing on the floor of a grid."""
+    generator = np.random.default_rng(seed)
+    shapes = np.zeros((count, SIZE, SIZE, SIZE), np.float32)
+    for shape, height in zip(shapes, generator.integers(2, 6, count), strict=True):
+        shape[2:6, 2:6, :height] = 1
+    return shapes
+
+
+def test_the_energy_is_the_reference_minus_the_score():
+    model = small_model(voxel_mean=0.3, reference_std=0.7)
+    shapes = np.random.default_rng(0).random((5, SIZE, SIZE, SIZE)).astype("float32")
+    positions = (shapes - 0.3)[..., None]
+    score = ops.convert_to_numpy(model.network(positions))[:, 0]
+    expected = (positions**2).sum((1, 2, 3, 4)) / (2 * 0.7**2) - score
+    np.testing.assert_allclose(model.energy(shapes), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.energy(shapes, batch_size=2), expected, rtol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(model(shapes)), expected, rtol=1e-5)
+
+
+def test_a_network_of_ones_own_may_give_a_vector_of_scores():
+    inputs = keras.Input((SIZE, SIZE, SIZE, 1))
+    scores = keras.layers.Reshape(())(keras.layers.GlobalAveragePooling3D()(inputs))
+    model = DescriptorNet(keras.Model(inputs, scores))
+    shapes = boxes(3)
+    expected = (shapes**2).sum((1, 2, 3)) / (2 * 0.25) - shapes.mean((1, 2, 3))
+    np.testing.assert_allclose(model.energy(shapes), expected, rtol=1e-5)
+
+
+def test_features_are_the_pooled_responses():
+    model = small_model()
+    shapes = boxes(3)
+    features = model.features(shapes)
+    responses = networks.intermediates(model.network)(model.to_model_space(shapes))
+    first = ops.convert_to_numpy(responses["conv1"])
+    np.testing.assert_allclose(features[:, :8], first.mean((1, 2, 3)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(features[:, 8:16], first.max((1, 2, 3)), rtol=1e-4, atol=1e-6)
+    assert features.shape == (3, 2 * 8 + 2 * 6)
+
+
+def test_synthesis_with_no_score_samples_the_reference():
+    inputs = keras.Input((SIZE, SIZE, SIZE, 1))
+    nothing = keras.layers.Dense(1, kernel_initializer="zeros")(keras.layers.Flatten()(inputs))
+    sampling = LangevinSettings(num_steps=200, step_size=0.05, initial_std=2.0)
+    model = DescriptorNet(
+        keras.Model(inputs, nothing), voxel_mean=0.5, reference_std=0.2, sampling=sampling
+    )
+    shapes = model.synthesize(64, seed=0)
+    # With s = 0.2 clipping to [0, 1] touches only values beyond 2.5 s.
+    assert shapes.std() == pytest.approx(0.2, rel=0.03)
+    assert shapes.mean() == pytest.approx(0.5, abs=0.005)
+
+
+def test_seeds_decide_the_shapes_and_batches_do_not_repeat():
+    model = small_model()
+    first = model.synthesize(6, seed=3, num_steps=12, batch_size=4)
+    np.testing.assert_array_equal(first, model.synthesize(6, seed=3, num_steps=12, batch_size=4))
+    assert len(np.unique(first.reshape(6, -1), axis=0)) == 6
+    other = model.synthesize(6, seed=4, num_steps=12)
+    assert np.abs(first - other).max() > 0.1
+    unseeded = [model.synthesize(2, num_steps=2) for _ in range(2)]
+    assert np.abs(unseeded[0] - unseeded[1]).max() > 0.1
+
+
+def test_langevin_descends_the_energy_of_the_model():
+    model = small_model()
+    start = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, SIZE, 1)).astype("float32")
+    settings = LangevinSettings(num_steps=25, step_size=0.1, temperature=0.0)
+    end, diagnostics = model.run_langevin(start, settings)
+    assert diagnostics.energy.shape == (25,)
+    assert np.all(np.diff(diagnostics.energy) < 0)
+    before = float(np.mean(ops.convert_to_numpy(model.energy_of(start))))
+    after = float(np.mean(ops.convert_to_numpy(model.energy_of(end))))
+    assert diagnostics.energy[0] == pytest.approx(before, rel=1e-5)
+    assert after < diagnostics.energy[-1]
+
+
+@pytest.mark.parametrize("start", ["persistent", "noise", "data"])
+def test_maximum_likelihood_raises_the_data_above_the_chains(start):
+    model = small_model()
+    likelihood = MaximumLikelihood(
+        langevin=LangevinSettings(num_steps=5, step_size=0.05, initial_std=0.5),
+        chains=ChainSettings(start, per_step=8, count=16),
+    )
+    model.compile(keras.optimizers.Adam(1e-3), likelihood=likelihood)
+    history = model.fit(boxes(16), batch_size=8, epochs=6, verbose=0).history
+    gap = np.subtract(history["score_observed"], history["score_synthesized"])
+    assert gap[-1] > gap[0] and gap[-1] > 0
+    assert set(history) == {
+        "value", "score_observed", "score_synthesized", "gradient_norm",
+        "reconstruction_error", "chain_range",
+    }  # fmt: skip
+
+
+def test_one_update_is_equation_four():
+    """With plain gradient descent the weights move by the difference of the mean gradients."""
+    model = small_model()
+    before = [ops.convert_to_numpy(v.value).copy() for v in model.trainable_variables]
+    likelihood = MaximumLikelihood(
+        langevin=LangevinSettings(num_steps=1, step_size=1e-6, temperature=0.0),
+        chains=ChainSettings("persistent", per_step=4, count=4),
+    )
+    model.compile(keras.optimizers.SGD(0.1), likelihood=likelihood)
+    chains = ops.convert_to_numpy(model.chains.positions.value)
+    observed = boxes(6)
+
+    def mean_score_gap():
+        gap = ops.mean(model.score_of((observed - 0.5)[..., None])) - ops.mean(
+            model.score_of(chains)
+        )
+        return gap, None
+
+    _, gradients = backend.gradients(mean_score_gap, model.trainable_variables)
+    expected = [w + 0.1 * ops.convert_to_numpy(g) for w, g in zip(before, gradients, strict=True)]
+    model.fit(observed, batch_size=6, epochs=1, verbose=0)
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(variable.value), value, atol=2e-6)
+
+
+def test_value_is_the_energy_gap_of_equation_five():
+    model = small_model()
+    likelihood = MaximumLikelihood(
+        langevin=LangevinSettings(num_steps=3, step_size=0.05, temperature=0.0),
+        chains=ChainSettings("persistent", per_step=4, count=4),
+    )
+    model.compile(keras.optimizers.SGD(0.0), likelihood=likelihood)
+    observed = boxes(4)
+    history = model.fit(observed, batch_size=4, epochs=1, verbose=0).history
+    chains = model.chains.positions.value
+    gap = np.mean(ops.convert_to_numpy(model.energy_of(chains))) - model.energy(observed).mean()
+    assert history["value"][0] == pytest.approx(gap, rel=1e-4)
+
+
+def test_one_step_a_pass_equals_one_step_on_the_whole():
+    """Accumulated over the batches of a pass, the update is that of one large batch."""
+    weights = []
+    for batch_size, accumulated in ((4, 3), (12, 1)):
+        model = small_model()
+        likelihood = MaximumLikelihood(
+            langevin=LangevinSettings(num_steps=2, step_size=0.05, temperature=0.0),
+            chains=ChainSettings("data"),
+        )
+        steps = accumulated if accumulated > 1 else None
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+        model.compile(optimizer, likelihood=likelihood)
+        model.fit(boxes(12), batch_size=batch_size, epochs=1, verbose=0)
+        weights.append([ops.convert_to_numpy(v.value) for v in model.trainable_variables])
+    for first, second in zip(*weights, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_noise_is_switched_off_after_its_epoch():
+    """Once the noise is off, frozen weights make the dynamics repeat themselves exactly."""
+    model = small_model()
+    likelihood = MaximumLikelihood(
+        langevin=LangevinSettings(num_steps=2, step_size=0.1),
+        chains=ChainSettings("data"),
+        noise_until_epoch=2,
+    )
+    model.compile(keras.optimizers.SGD(0.0), likelihood=likelihood)
+    history = model.fit(boxes(8), batch_size=8, epochs=5, verbose=0).history
+    values = np.array(history["value"])
+    # The order of the batch alone still changes, by rounding.
+    assert abs(values[2] - values[3]) < 1e-3 * abs(values[0] - values[2])
+    assert abs(values[3] - values[4]) < 1e-3 * abs(values[0] - values[2])
+    assert abs(values[0] - values[1]) > 10 * abs(values[3] - values[4])
+
+
+def test_divergence_stops_training_and_says_what_to_change():
+    model = small_model()
+    likelihood = MaximumLikelihood(
+        langevin=LangevinSettings(num_steps=20, step_size=0.3),
+        chains=ChainSettings(per_step=4, count=4),
+    )
+    model.compile(keras.optimizers.Adam(1.0), likelihood=likelihood)
+    with pytest.raises(DivergenceError, match="smaller learning rate"):
+        model.fit(boxes(8), batch_size=8, epochs=50, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (np.zeros((SIZE, SIZE, SIZE)), "shapes"),
+        (np.zeros((0, SIZE, SIZE, SIZE)), "empty|at least one"),
+        (np.full((1, SIZE, SIZE, SIZE), 2.0), r"\[0, 1\]"),
+        (np.full((1, SIZE, SIZE, SIZE), np.nan), "NaN|finite"),
+        (np.zeros((1, 9, 9, 9)), "9"),
+    ],
+)
+def test_bad_shapes_are_refused_at_the_door(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        small_model().energy(shapes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num": 0}, "num must be a positive integer"),
+        ({"num": 2.5}, "num must be a positive integer"),
+        ({"num": 1, "seed": -1}, "seed must be"),
+        ({"num": 1, "num_steps": 0}, "num_steps must be"),
+        ({"num": 1, "batch_size": 0}, "batch_size must be"),
+    ],
+)
+def test_bad_arguments_of_synthesize_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_model().synthesize(**arguments)
+
+
+def test_a_preset_comes_back_as_it_was(tmp_path):
+    sampling = LangevinSettings(7, 0.05, 0.0, 0.4)
+    model = small_model(voxel_mean=0.25, reference_std=0.4, sampling=sampling)
+    model.save_preset(tmp_path / "mine", weights_dtype="float32", task="synthesis")
+    again = DescriptorNet.from_preset(tmp_path / "mine")
+    assert (again.voxel_mean, again.reference_std, again.sampling) == (0.25, 0.4, sampling)
+    assert again.preset["task"] == "synthesis"
+    np.testing.assert_array_equal(again.energy(boxes(4)), model.energy(boxes(4)))
+    np.testing.assert_array_equal(again.synthesize(2, seed=1), model.synthesize(2, seed=1))
+
+
+def test_float16_weights_halve_the_file_and_hardly_move_the_energy(tmp_path):
+    model = small_model()
+    sizes = {}
+    for dtype in ("float16", "float32"):
+        folder = model.save_preset(tmp_path / dtype, weights_dtype=dtype)
+        sizes[dtype] = (folder / "weights.npz").stat().st_size
+    assert sizes["float16"] < 0.65 * sizes["float32"]
+    again = DescriptorNet.from_preset(tmp_path / "float16")
+    np.testing.assert_allclose(again.energy(boxes(4)), model.energy(boxes(4)), rtol=1e-3)
+
+
+def test_damaged_weights_are_never_loaded(tmp_path):
+    small_model().save_preset(tmp_path)
+    data = bytearray((tmp_path / "weights.npz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "weights.npz").write_bytes(data)
+    with pytest.raises(PresetError, match="damaged"):
+        DescriptorNet.from_preset(tmp_path)
+
+
+def test_a_preset_of_a_newer_format_asks_for_a_newer_version(tmp_path):
+    small_model().save_preset(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format": 99}))
+    with pytest.raises(PresetError, match="newer"):
+        DescriptorNet.from_preset(tmp_path)
+
+
+COMPARE = """
+import sys
+import numpy as np
+from descnet3d.langevin import LangevinSettings
+from descnet3d.models.descriptor import DescriptorNet
+model = DescriptorNet.from_preset(sys.argv[1])
+with np.load(sys.argv[2], allow_pickle=False) as file:
+    shapes, start = file["shapes"], file["start"]
+settings = LangevinSettings(num_steps=12, step_size=0.1, temperature=0.0)
+end, _ = model.run_langevin(start, settings)
+np.savez(sys.argv[3], energy=model.energy(shapes), end=np.asarray(end),
+         features=model.features(shapes))
+"""
+
+
+@pytest.mark.slow
+def test_both_backends_give_the_same_energies_and_trajectories(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    small_model().save_preset(tmp_path / "preset", weights_dtype="float32")
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=(3, SIZE, SIZE, SIZE, 1)).astype("float32")
+    np.savez(tmp_path / "inputs.npz", shapes=boxes(4), start=start)
+    found = {}
+    for name in ("tensorflow", "torch"):
+        output = tmp_path / f"{name}.npz"
+        subprocess.run(
+            [sys.executable, "-c", COMPARE, tmp_path / "preset", tmp_path / "inputs.npz", output],
+            env={**os.environ, "KERAS_BACKEND": name},
+            check=True,
+        )
+        with np.load(output, allow_pickle=False) as file:
+            found[name] = dict(file)
+    assert np.abs(found["torch"]["end"] - start).max() > 0.1
+    for key in ("energy", "end", "features"):
+        np.testing.assert_allclose(
+            found["tensorflow"][key], found["torch"][key], rtol=1e-4, atol=1e-5
+        )

@@ -1,0 +1,111 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from descnet3d import files
+
+
+def test_a_finished_block_puts_its_file_in_place_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "shapes.npz"
+    path.write_text("old")
+    with files.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["shapes.npz"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_keeps_the_old_file_and_removes_the_half_of_a_new_one(tmp_path, error):
+    path = tmp_path / "shapes.npz"
+    path.write_text("old")
+    with pytest.raises(error), files.replacing(path) as temporary:
+        temporary.write_text("half of a new")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["shapes.npz"]
+
+
+@pytest.mark.parametrize("name", ["a.npz", "model.weights.h5", "no_ending", "x" * 250 + ".png"])
+def test_the_temporary_path_lies_beside_and_ends_the_same_way(tmp_path, name):
+    with files.replacing(tmp_path / name) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name != name
+        assert temporary.name.endswith(name[-16:])
+        temporary.touch()
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    with files.replacing(tmp_path / "link.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+
+
+def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
+    (tmp_path / "other").touch()
+    with files.replacing(tmp_path / "ours") as temporary:
+        temporary.touch()
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_block_that_writes_nothing_is_reported(tmp_path):
+    with pytest.raises(files.OutputError, match="left no file"), files.replacing(tmp_path / "a"):
+        pass
+
+
+def test_a_path_that_cannot_be_written_is_named_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    cases = {
+        tmp_path / "missing" / "a.npz": "does not exist; create it first",
+        tmp_path: "it is a folder",
+        tmp_path / "file" / "a.npz": "does not exist",
+        tmp_path / ("x" * 300): "File name too long",
+        "/dev/null": "not an ordinary file",
+    }
+    for path, message in cases.items():
+        with pytest.raises(files.OutputError, match=message) as raised:
+            files.check_writable(path)
+        assert str(path) in str(raised.value)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_without_permission_is_an_output_error(tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(files.OutputError, match="nothing can be created"):
+        files.check_writable(folder / "a.npz")
+
+
+def test_a_disk_that_refuses_is_an_output_error(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(files.OutputError, match="Read-only file system"):
+        files.check_writable(tmp_path / "a.npz")
+
+
+def test_checking_leaves_an_existing_file_as_it_is(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_text("kept")
+    assert files.check_writable(path) == path.resolve()
+    assert path.read_text() == "kept"
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_numbered_names_sort_in_their_order():
+    assert [path.name for path in files.numbered("a/b.ply", 1)] == ["b.ply"]
+    assert [str(path) for path in files.numbered("a/b.ply", 2)] == ["a/b_00.ply", "a/b_01.ply"]
+    names = [path.name for path in files.numbered("b.ply", 101)]
+    assert names == sorted(set(names))
+    assert names[-1] == "b_100.ply"

@@ -1,0 +1,55 @@
+"""Metrics against closed forms and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score
+
+from descnet3d import metrics
+
+
+def boxes(*sides, size=8):
+    grids = np.zeros((len(sides), size, size, size), bool)
+    for grid, side in zip(grids, sides, strict=True):
+        grid[:side, :side, :side] = True
+    return grids
+
+
+def test_nested_boxes_have_the_ratio_of_their_volumes():
+    overlap = metrics.intersection_over_union(boxes(2, 4), boxes(4, 8))
+    np.testing.assert_allclose(overlap, [[8 / 64, 8 / 512], [1, 64 / 512]])
+
+
+def test_iou_agrees_with_the_jaccard_score():
+    generator = np.random.default_rng(0)
+    first, second = generator.random((2, 5, 6, 6, 6))
+    overlap = metrics.intersection_over_union(first, second)
+    for i in range(5):
+        for j in range(5):
+            expected = jaccard_score((first[i] >= 0.5).ravel(), (second[j] >= 0.5).ravel())
+            assert overlap[i, j] == pytest.approx(expected)
+
+
+def test_nothing_equals_nothing_and_misses_everything_else():
+    overlap = metrics.intersection_over_union(boxes(0), boxes(0, 3))
+    np.testing.assert_array_equal(overlap, [[1, 0]])
+
+
+def test_a_shape_in_the_reference_is_its_own_nearest():
+    shapes = boxes(1, 2, 3, 5)
+    nearest = metrics.nearest_shapes(shapes, shapes[::-1])
+    np.testing.assert_array_equal(nearest.index, [3, 2, 1, 0])
+    np.testing.assert_array_equal(nearest.iou, 1)
+
+
+def test_mean_pairwise_iou_leaves_out_the_shape_itself():
+    expected = np.mean([1 / 8, 1 / 27, 8 / 27])
+    assert metrics.mean_pairwise_iou(boxes(1, 2, 3)) == pytest.approx(expected)
+
+
+def test_occupied_share_counts_voxels():
+    np.testing.assert_allclose(metrics.occupied_share(boxes(2, 4)), [8 / 512, 64 / 512])
+
+
+def test_grids_of_two_sizes_are_refused():
+    with pytest.raises(ValueError, match="same grid"):
+        metrics.intersection_over_union(boxes(1), boxes(1, size=6))

@@ -1,0 +1,164 @@
+"""Training runs: what they write, and how they go on after being killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from descnet3d import networks
+from descnet3d.batches import VoxelBatches
+from descnet3d.checkpoints import CheckpointError
+from descnet3d.recipes import RECIPES, train
+
+SIZE = 8
+QUICK = replace(
+    RECIPES["base"],
+    batch_size=4,
+    matching_steps=9,
+    likelihood_steps=9,
+    langevin_steps=2,
+    chains_per_step=3,
+    chains_count=6,
+    chains_restart=0.3,
+    mirror_axes="0",
+    noise_until_epoch=2,
+)
+
+
+def boxes(count=10):
+    generator = np.random.default_rng(0)
+    shapes = np.zeros((count, SIZE, SIZE, SIZE), bool)
+    for shape, height in zip(shapes, generator.integers(2, 6, count), strict=True):
+        shape[2:6, 3:6, :height] = True
+    return shapes
+
+
+def small_network():
+    keras.utils.set_random_seed(0)
+    return networks.paper(SIZE, filters=(4, 4), kernels=(4, 3), strides=(2, 2))
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def run(folder, killers=(), recipe=QUICK):
+    """A run that is killed and resumed once for each killer; its weights."""
+    for killer in killers:
+        with pytest.raises(Killed):
+            train(
+                boxes(),
+                recipe,
+                folder,
+                network=small_network(),
+                callbacks=lambda *phase, killer=killer: [killer],
+                checkpoint_every=0.0,
+            )
+    finished = train(
+        boxes(), recipe, folder, network=small_network(), checkpoint_every=0.0
+    )
+    return [ops.convert_to_numpy(v.value) for v in finished.model.network.variables]
+
+
+def test_a_run_killed_again_and_again_gives_what_the_unbroken_run_gives(tmp_path):
+    whole = run(tmp_path / "whole")
+    # Killed in the middle of an epoch, in the first phase and in the second.
+    broken = run(tmp_path / "broken", [KillAfter(5), KillAfter(4), KillAfter(7)])
+    for first, second in zip(whole, broken, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+    other = run(tmp_path / "other", recipe=replace(QUICK, seed=1))
+    assert np.abs(other[0] - whole[0]).max() > 1e-4
+
+
+KILLED_RUN = """
+import sys
+from tests.test_recipes import QUICK, boxes, small_network
+from dataclasses import replace
+from descnet3d.recipes import train
+train(boxes(), replace(QUICK, matching_steps=3000), sys.argv[1], network=small_network(),
+      checkpoint_every=0.0)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_it_writes_leaves_a_checkpoint_that_loads(tmp_path):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    command = [sys.executable, "-c", KILLED_RUN, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": root}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    checkpoint = tmp_path / "matching.npz"
+    started = time.monotonic()
+    while not checkpoint.exists() and time.monotonic() - started < 120:
+        time.sleep(0.1)
+    time.sleep(2.0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with np.load(checkpoint, allow_pickle=False) as file:
+        epochs = int(file["progress"][0])
+        assert all(np.isfinite(file[name]).all() for name in file.files)
+    assert 0 < epochs < 1000
+
+
+def test_a_folder_of_a_run_with_other_settings_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(CheckpointError, match="batch_size=4.*5"):
+        train(boxes(), replace(QUICK, batch_size=5), tmp_path, network=small_network())
+
+
+def test_a_checkpoint_cut_short_is_refused(tmp_path):
+    run(tmp_path)
+    path = tmp_path / "likelihood.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match="can't be read"):
+        train(boxes(), QUICK, tmp_path, network=small_network())
+
+
+def test_the_order_of_the_shapes_is_a_function_of_seed_and_epoch():
+    shapes = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 2)) / 10
+
+    def order(batches):
+        return np.concatenate([batches[i][:, 0, 0, 0] for i in range(len(batches))])
+
+    batches = VoxelBatches(shapes, 4, seed=3)
+    epochs = []
+    for epoch in range(3):
+        batches.epoch = epoch
+        epochs.append(order(batches))
+    for epoch in epochs:
+        np.testing.assert_allclose(np.sort(epoch), shapes[:, 0, 0, 0])
+    assert not np.array_equal(epochs[0], epochs[1])
+    again = VoxelBatches(shapes, 4, seed=3)
+    again.epoch = 2
+    np.testing.assert_array_equal(order(again), epochs[2])
+
+
+def test_mirroring_flips_about_half_of_the_shapes_along_its_axis():
+    shapes = np.zeros((400, 4, 4, 4), bool)
+    shapes[:, 0, 1, 2] = True
+    batch = VoxelBatches(shapes, 400, mirror_axes=(0,))[0]
+    flipped = batch[:, 3, 1, 2] == 1
+    assert abs(flipped.mean() - 0.5) < 0.1
+    np.testing.assert_array_equal(batch[~flipped, 0, 1, 2], 1)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_names_a_network_that_there_is(name):
+    assert RECIPES[name].network in networks.NETWORKS

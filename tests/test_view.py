@@ -1,0 +1,252 @@
+"""Pictures show the shape where geometry says it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from descnet3d import view
+
+BACKGROUND = 250
+
+
+def covered(picture: np.ndarray) -> np.ndarray:
+    """Where the shape is: it is blue, and the ground and its shadow are grey."""
+    return picture[..., 2].astype(int) - picture[..., 0] > 20
+
+
+def project(point, grid, size, azimuth, elevation, camera) -> tuple[float, float]:
+    """Column and row of a point, by rotating the world in front of a camera on the axis."""
+    turn, rise = np.radians(azimuth), np.radians(elevation)
+    x, y, z = np.asarray(point) - np.array(grid) / 2
+    across = -np.sin(turn) * x + np.cos(turn) * y
+    toward = np.cos(turn) * x + np.sin(turn) * y
+    up = np.cos(rise) * z - np.sin(rise) * toward
+    depth = np.linalg.norm(camera.position - np.array(grid) / 2) - (
+        np.cos(rise) * toward + np.sin(rise) * z
+    )
+    scale = size * camera.focal / depth
+    return size / 2 + scale * across, size / 2 - scale * up
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(233, 26), (20, 0), (100, 60), (0, 90)])
+@pytest.mark.parametrize("voxel", [(4, 4, 4), (1, 5, 6)])
+def test_a_voxel_is_seen_where_its_corners_are_projected(azimuth, elevation, voxel):
+    grid = np.zeros((9, 9, 9))
+    grid[voxel] = 1
+    picture = view.render(grid, 128, azimuth, elevation, span=1)
+    camera = view.place_camera(grid.shape, azimuth, elevation, span=1)
+    corners = [
+        project(np.array(voxel) + offset, grid.shape, 128, azimuth, elevation, camera)
+        for offset in np.ndindex(2, 2, 2)
+    ]
+    rows, columns = np.nonzero(covered(picture))
+    expected = np.concatenate([np.min(corners, axis=0), np.max(corners, axis=0)])
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(seen, expected, atol=1.1)
+
+
+def test_turning_the_camera_is_turning_the_shape():
+    grid = np.zeros((8, 8, 8))
+    grid[1:6, 2:4, 1:7] = 1
+    grid[5, 5, 1] = 1
+    for surface in ("cubes", "isosurface"):
+        turned = np.rot90(grid, axes=(0, 1))  # from x towards y, as the azimuth goes
+        one = view.render(grid, 64, azimuth=30, surface=surface)
+        other = view.render(turned, 64, azimuth=120, surface=surface)
+        # Rays along an edge may fall to either side of it.
+        assert (np.abs(one.astype(int) - other) > 8).mean() < 0.01
+        assert (np.abs(one.astype(int) - view.render(turned, 64, 30)) > 8).mean() > 0.05
+
+
+def test_a_taller_box_reaches_higher_in_the_picture_and_stands_on_the_same_line():
+    tops, feet = [], []
+    for height in (8, 12, 16):
+        grid = np.zeros((32, 32, 32))
+        grid[12:20, 12:20, 6 : 6 + height] = 1
+        rows = np.nonzero(covered(view.render(grid, 96)).any(axis=1))[0]
+        tops.append(rows.min())
+        feet.append(rows.max())
+    assert tops[0] > tops[1] > tops[2]
+    assert len(set(feet)) == 1
+
+
+@pytest.mark.parametrize("azimuth", [0, 45, 233])
+@pytest.mark.parametrize("elevation", [0, 26, 80])
+@pytest.mark.parametrize(("side", "rim"), [(24, 4), (26, 3), (32, 0), (3, 0), (2, 1)])
+def test_nothing_is_cut_off_and_the_picture_is_used(azimuth, elevation, side, rim):
+    grid = np.pad(np.ones((side, side, side)), rim)
+    seen = covered(view.render(grid, 64, azimuth, elevation))
+    assert not (seen[0].any() or seen[-1].any() or seen[:, 0].any() or seen[:, -1].any())
+    rows, columns = np.nonzero(seen)
+    assert max(np.ptp(rows), np.ptp(columns)) > 0.4 * 64
+
+
+def test_all_tiles_of_a_sheet_have_one_scale():
+    small = np.zeros((32, 32, 32))
+    small[14:18, 14:18, 14:18] = 1
+    reaching = small.copy()
+    reaching[0, 16, 16] = 1
+    alone = view.sheet(np.stack([small, small]), tile=64)
+    beside = view.sheet(np.stack([small, reaching]), tile=64)
+    assert covered(beside[:, :64]).sum() < 0.8 * covered(alone[:, :64]).sum()
+    np.testing.assert_array_equal(alone[:, :64], alone[:, 64:])
+
+
+def test_the_shadow_falls_on_the_ground_and_nowhere_else():
+    grid = np.zeros((32, 32, 32))
+    grid[12:20, 12:20, 4:24] = 1
+    picture = view.render(grid, 128)
+    ground = ~covered(picture) & (picture[..., 0] < BACKGROUND - 40)
+    assert ground.any()
+    # The tallest shadow stays below the horizon, and all around the picture is bare.
+    assert ground.any(axis=1).argmax() > covered(picture).any(axis=1).argmax()
+    assert (picture[0] >= BACKGROUND - 1).all()
+    # From below there is none, beside the pixels that the shape's outline shares.
+    from_below = view.render(grid, 128, elevation=-20)
+    outline = np.pad(covered(from_below), 1)
+    around = [np.roll(outline, shift, axis) for shift in (-1, 1) for axis in (0, 1)]
+    bare = ~(outline | np.any(around, axis=0))[1:-1, 1:-1]
+    assert (from_below[bare] >= BACKGROUND).all()
+
+
+def test_faces_of_a_box_that_look_different_ways_have_different_light():
+    grid = np.pad(np.ones((20, 20, 20)), 6)
+    picture = view.render(grid, 128, azimuth=225).astype(int)
+    blue = picture[..., 2]
+    top, left, right = blue[44, 64], blue[80, 40], blue[80, 88]
+    assert top > right + 10
+    assert right > left + 10
+
+
+def test_a_corner_is_darker_than_an_open_face():
+    grid = np.zeros((32, 32, 32))
+    grid[6:26, 6:26, 6:8] = 1
+    open_floor = view.render(grid, 96)
+    grid[6:26, 24:26, 8:26] = 1  # a wall at the back
+    with_wall = view.render(grid, 96)
+    camera = view.place_camera(grid.shape, view.AZIMUTH, view.ELEVATION, 0.75)
+    column, row = project((16, 22.5, 8), grid.shape, 96, view.AZIMUTH, view.ELEVATION, camera)
+    place = (int(row), int(column))
+    assert with_wall[place][2] < open_floor[place][2] - 5
+
+
+def test_voxels_above_the_threshold_are_shown_and_no_others():
+    grid = np.zeros((16, 16, 16))
+    grid[6:10, 6:10, 6:10] = 0.6
+    assert covered(view.render(grid, 64)).any()
+    assert not covered(view.render(grid, 64, threshold=0.7)).any()
+    np.testing.assert_array_equal(view.render(grid, 64), view.render(grid > 0, 64))
+    assert (view.render(0 * grid, 64) >= BACKGROUND).all()
+
+
+def test_the_color_is_the_shapes():
+    grid = np.pad(np.ones((8, 8, 8)), 4)
+    picture = view.render(grid, 32, color=(200, 60, 40)).astype(int)
+    middle = picture[16, 16]
+    assert middle[0] > middle[1] + 60
+    assert middle[1] > middle[2]
+
+
+def test_a_sheet_has_the_tiles_labels_and_title_it_was_asked_for():
+    shapes = np.zeros((5, 8, 8, 8))
+    shapes[:, 2:6, 2:6, 2:6] = 1
+    shapes[3] = 0
+    plain = view.sheet(shapes, tile=64)
+    assert plain.shape == (128, 192, 3)
+    assert plain.dtype == np.uint8
+    for index in (0, 1, 2, 4):
+        row, column = divmod(index, 3)
+        tile = plain[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
+        np.testing.assert_array_equal(tile, view.render(shapes[0], 64))
+    empty = plain[64:, :64]
+    assert not covered(empty).any()
+    assert (empty < 150).any()  # the word "empty"
+    assert view.sheet(shapes, tile=64, columns=5).shape == (64, 320, 3)
+
+    labelled = view.sheet(shapes, labels=["a", "b", "c", "", "e" * 99], tile=64)
+    row_height = labelled.shape[0] // 2
+    assert labelled.shape == (2 * row_height, 192, 3)
+    for index, has_text in enumerate([True, True, True, False, True]):
+        row, column = divmod(index, 3)
+        tile = labelled[row * row_height : (row + 1) * row_height, 64 * column : 64 * column + 64]
+        np.testing.assert_array_equal(tile[:64], plain[64 * row :, 64 * column :][:64, :64])
+        assert (tile[64:] < 150).any() == has_text
+    with_title = view.sheet(shapes, tile=64, title="shapes")
+    margin = with_title.shape[0] - 128
+    np.testing.assert_array_equal(with_title[margin:], plain)
+    assert (with_title[:margin] < 150).any()
+
+
+@pytest.mark.parametrize("ending", view.IMAGE_ENDINGS)
+def test_a_saved_sheet_is_the_sheet(tmp_path, ending):
+    shapes = np.zeros((2, 8, 8, 8), bool)
+    shapes[:, 2:6, 2:6, 2:6] = True
+    path = view.save_sheet(shapes, tmp_path / f"sheet{ending}", tile=48)
+    with Image.open(path) as image:
+        read = np.asarray(image.convert("RGB")).astype(int)
+    expected = view.sheet(shapes, tile=48).astype(int)
+    assert read.shape == expected.shape
+    assert np.abs(read - expected).mean() < (0.1 if ending == ".png" else 3)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_what_cannot_be_drawn_is_named(tmp_path):
+    shapes = np.ones((2, 4, 4, 4))
+    cases = [
+        (lambda: view.render(shapes), "pass one of the batch, or draw all with view.sheet"),
+        (lambda: view.render(shapes[0], 4), "size must be at least 8"),
+        (lambda: view.render(shapes[0], elevation=91), "elevation must lie"),
+        (lambda: view.render(shapes[0], color=(1, 2)), "color must be three"),
+        (lambda: view.render(shapes[0], span=1.5), "span must be"),
+        (lambda: view.render(shapes[0], surface="wire"), "surface must be"),
+        (lambda: view.sheet(shapes[0]), "add a leading axis"),
+        (lambda: view.sheet(shapes, labels=["a"]), "one text for each of the 2 shapes"),
+        (lambda: view.sheet(shapes, columns=0), "columns must be"),
+        (lambda: view.save_sheet(shapes, tmp_path / "a.gif"), r"\.webp files, and path came"),
+        (lambda: view.save_sheet(shapes, tmp_path / "b" / "a.png"), "does not exist"),
+        (lambda: view.render(0 * shapes[0], threshold=1.5), "threshold must lie"),
+        (lambda: view.sheet(shapes, threshold=0), "threshold must lie"),
+    ]
+    for draw, message in cases:
+        with pytest.raises(ValueError, match=message):
+            draw()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_sheet_too_large_for_its_kind_of_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(view, "sheet", lambda *_: np.zeros((8, 17000, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"17000 x 8 pixels is too large.*choose \.png"):
+        view.save_sheet(np.ones((1, 4, 4, 4)), tmp_path / "a.webp")
+    assert os.listdir(tmp_path) == []
+
+
+def test_importing_the_modules_brings_in_no_heavy_package():
+    program = (
+        "import sys; from descnet3d import files, voxels, meshes, view; "
+        "print([name for name in ('open3d', 'skimage', 'PIL', 'tensorflow', 'keras') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_seats_show_their_front(modelnet10):
+    """From the standard azimuth the back of a chair or sofa is behind its seat, not before it."""
+    from descnet3d import voxels
+
+    toward = np.array([np.cos(np.radians(view.AZIMUTH)), np.sin(np.radians(view.AZIMUTH))])
+    for category in ("chair", "toilet", "sofa"):
+        mean = voxels.read_archive(modelnet10, category, "train").occupancy.mean(axis=0)
+        top = np.flatnonzero(mean.sum(axis=(0, 1)).cumsum() > 0.75 * mean.sum())[0]
+        places = np.stack(np.meshgrid(np.arange(32), np.arange(32), indexing="ij"))
+        back, whole = (
+            (places * part).sum(axis=(1, 2)) / part.sum()
+            for part in (mean[:, :, top:].sum(axis=2), mean.sum(axis=2))
+        )
+        assert (back - whole) @ toward < -0.5
