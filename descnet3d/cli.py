@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -295,6 +296,122 @@ def _list_presets(arguments: Sequence[str], values: flags.FlagValues) -> None:
         print("  ".join(cells).rstrip())
 
 
+# --- train ----------------------------------------------------------------------------------------
+
+
+def _train_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("data", None, "A packed archive of shapes (.npz).", flag_values=values)
+    flags.DEFINE_string(
+        "category", None, "Train on the shapes of this category.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "The folder of the preset. A run that was killed goes on when it is given again.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("id", None, "The preset's id.", flag_values=values)
+    flags.DEFINE_float(
+        "sheet_every", 5.0, "Minutes between rendered sheets; 0: none.", flag_values=values
+    )
+    from descnet3d import recipes
+
+    flags.DEFINE_enum(
+        "recipe",
+        "base",
+        list(recipes.RECIPES),
+        "The recipe to start from; the flags below change single settings.",
+        flag_values=values,
+    )
+    define = {
+        "int": flags.DEFINE_integer,
+        "float": flags.DEFINE_float,
+        "str": flags.DEFINE_string,
+        "bool": flags.DEFINE_boolean,
+    }
+    for name, kind, meaning in recipes.described():
+        define[kind](name, None, meaning, flag_values=values)
+
+
+def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    from descnet3d import recipes, voxels
+
+    for name in ("data", "out"):
+        if values[name].value is None:
+            raise UsageError(f"--{name} missing")
+    changed = {
+        name: values[name].value
+        for name, _, _ in recipes.described()
+        if values[name].value is not None
+    }
+    recipe = replace(recipes.RECIPES[values.recipe], **changed)
+    archive = voxels.read_archive(values.data, values.category, "train")
+    start_keras()
+    from descnet3d import landing
+
+    words = [f"--recipe={values.recipe}"]
+    words += [f"--{name}={value}" for name, value in changed.items()]
+    folder = landing.train_preset(
+        archive.occupancy,
+        recipe,
+        values.out,
+        name=values.id,
+        category=values.category,
+        flags=words,
+        sheet_every=values.sheet_every,
+    )
+    print(f"wrote {folder}: descnet3d synthesize {folder} --out=shapes.png")
+
+
+# --- evaluate -------------------------------------------------------------------------------------
+
+
+def _evaluate_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "data",
+        None,
+        "A packed archive (.npz) of shapes of all categories, with their official split.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "category",
+        None,
+        "What the shapes should be; the preset's own if absent.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("num", 64, "How many shapes.", lower_bound=2, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Their seed.", lower_bound=0, flag_values=values)
+    flags.DEFINE_boolean(
+        "write",
+        False,
+        "Write scores, card and sheet into the preset's folder.",
+        flag_values=values,
+    )
+
+
+def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    from descnet3d import voxels
+
+    if values.data is None:
+        raise UsageError("--data missing")
+    folder = presets.find(arguments[0])
+    archive = voxels.read_archive(values.data)
+    start_keras()
+    from descnet3d import landing
+
+    print(
+        landing.evaluate_preset(
+            folder,
+            archive,
+            category=values.category,
+            num=values.num,
+            seed=values.seed,
+            write=values.write,
+            progress=sys.stdout.isatty(),
+        )
+    )
+
+
 COMMANDS = (
     Command(
         name="synthesize",
@@ -320,6 +437,33 @@ COMMANDS = (
         example="descnet3d presets",
         define_flags=lambda values: None,
         run=_list_presets,
+    ),
+    Command(
+        name="train",
+        arguments=(),
+        summary="train a model of a category",
+        description=(
+            "Trains a descriptor on the training shapes of an archive, by a recipe, and writes a "
+            "preset that descnet3d.load reads. Checkpoints, sheets and logs (TensorBoard reads "
+            "them) lie in its folder 'training'; a run that was killed goes on from its last "
+            "checkpoint when the same command is given again."
+        ),
+        example=("descnet3d train --data=modelnet10_32.npz --category=toilet --out=my_toilets"),
+        define_flags=_train_flags,
+        run=_train,
+    ),
+    Command(
+        name="evaluate",
+        arguments=("NAME",),
+        summary="measure the shapes that a model synthesises",
+        description=(
+            "Synthesises shapes from fresh noise and prints their figures beside those of the "
+            "real test shapes: the share whose nearest training shape is of the right category, "
+            "the IoU to it, occupancy, copies, and diversity."
+        ),
+        example="descnet3d evaluate toilet --data=modelnet10_32.npz",
+        define_flags=_evaluate_flags,
+        run=_evaluate,
     ),
 )
 

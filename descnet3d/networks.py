@@ -48,7 +48,125 @@ def paper(
     return keras.Model(inputs, score, name="paper")
 
 
-NETWORKS: dict[str, Callable[..., keras.Model]] = {"paper": paper}
+def base(
+    size: int = 32,
+    *,
+    patch: int = 4,
+    width: int = 64,
+    hidden: int = 96,
+    channels: int = 8,
+    code: int = 256,
+    reference_std: float = 0.5,
+) -> keras.Model:
+    """A small network whose energy is how far it would move a shape: E(Y) = ψ(‖Y - U(Y)‖).
+
+    U draws the shape anew from what its patches show one by one (``patch_responses``) and from what
+    a code of all of them says of the whole (``code``). ψ is an increasing function of the
+    distance. With the reference that every energy has, f(Y) = ‖Y‖²/2s² - ψ(‖Y - U(Y)‖).
+
+    Args:
+        size: the grid's side, in voxels; a multiple of `patch`.
+        patch: the side of a patch.
+        width: responses of a patch.
+        hidden: hidden responses of a patch.
+        channels: numbers that each patch gives to the code and gets from it.
+        code: the length of the code.
+        reference_std: s, the reference's standard deviation; lengths are in units of it.
+
+    Returns:
+        A network with the intermediates ``patch_responses``, ``patch_channels``, ``code_1``,
+        ``code_2`` and others, ``redrawn`` (U) and ``score``.
+
+    Raises:
+        ValueError: when patches don't fill the grid.
+    """
+    if size % patch:
+        raise ValueError(f"size must be a multiple of {patch}, but it is {size}.")
+    side, volume = size // patch, patch**3
+    count, voxels = side**3, size**3
+
+    inputs = keras.Input((size, size, size, 1), name="shapes")
+    patches = layers.Rescaling(1 / reference_std, name="in_reference_units")(inputs)
+    patches = layers.Reshape((side, patch) * 3, name="split")(patches)
+    patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
+    patches = layers.Reshape((count, volume), name="patches")(patches)
+
+    responses = layers.EinsumDense(
+        "npv,vw->npw",
+        output_shape=(count, width),
+        bias_axes="pw",
+        activation="silu",
+        name="patch_responses",
+    )(patches)
+    whole = layers.Dense(channels, name="patch_channels")(responses)
+    whole = layers.Flatten(name="flatten")(whole)
+    whole = layers.Dense(code, activation="silu", name="code_1")(whole)
+    whole = layers.Dense(code, activation="silu", name="code_2")(whole)
+    whole = layers.Dense(
+        count * channels, kernel_initializer=_normal(1 / code**0.5), name="code_spread"
+    )(whole)
+    whole = layers.Reshape((count, channels), name="code_patches")(whole)
+    whole = layers.Dense(
+        width, kernel_initializer=_normal(0.5 / channels**0.5), name="code_responses"
+    )(whole)
+    responses = layers.Add(name="with_code")([responses, whole])
+    refined = layers.Dense(hidden, activation="silu", name="refine_1")(responses)
+    refined = layers.Dense(width, kernel_initializer=_normal(0.5 / hidden**0.5), name="refine_2")(
+        refined
+    )
+    responses = layers.Add(name="refined")([responses, refined])
+
+    drawn = layers.EinsumDense(
+        "npw,wv->npv",
+        output_shape=(count, volume),
+        bias_axes="pv",
+        kernel_initializer=_normal(0.3 / width**0.5),
+        name="drawn",
+    )(responses)
+    kept = layers.Dense(
+        volume, use_bias=False, kernel_initializer=keras.initializers.Identity(2.0), name="kept"
+    )(patches)
+    # How noisy the whole looks decides how sharply voxels are told apart.
+    noisiness = layers.Dense(32, activation="silu", name="noisiness_1")(patches)
+    noisiness = layers.GlobalAveragePooling1D(name="noisiness_pooled")(noisiness)
+    noisiness = layers.Dense(32, activation="silu", name="noisiness_2")(noisiness)
+    gain = layers.Dense(
+        1,
+        activation="softplus",
+        bias_initializer=keras.initializers.Constant(0.54),
+        name="gain",
+    )(noisiness)
+    gain = layers.Reshape((1, 1), name="gain_of_all")(gain)
+    redrawn = layers.Multiply(name="sharpened")([layers.Add(name="drawing")([drawn, kept]), gain])
+    redrawn = layers.Activation("tanh", name="redrawn")(redrawn)
+
+    flat = layers.Flatten(name="flat")(patches)
+    square = layers.Rescaling(0.5, name="reference")(layers.Dot(1, name="square")([flat, flat]))
+    moved = layers.Flatten(name="moved")(layers.Subtract(name="move")([patches, redrawn]))
+    direction = layers.UnitNormalization(name="direction")(moved)
+    distance = layers.Dot(1, name="distance")([moved, direction])
+    # ψ is a sum of 16 softplus steps along the distance, at first about its absolute value.
+    steps = layers.Rescaling(40 / voxels**0.5, name="distance_units")(distance)
+    steps = layers.Dense(
+        16,
+        activation="softplus",
+        kernel_initializer=keras.initializers.Constant(1.0),
+        bias_initializer=keras.initializers.RandomUniform(-11.3, 0.0),
+        name="distance_steps",
+    )(steps)
+    psi = layers.Dense(
+        1, kernel_initializer=keras.initializers.Constant(-1.0), use_bias=False, name="minus_psi"
+    )(steps)
+    psi = layers.Rescaling(voxels * 5.66 / 16 / 40, name="minus_psi_scaled")(psi)
+    score = layers.Add(name="score")([square, psi])
+    return keras.Model(inputs, score, name="base")
+
+
+def _normal(stddev: float) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev)
+
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {"paper": paper, "base": base}
 
 
 def build(name: str, size: int = 32) -> keras.Model:
@@ -71,7 +189,7 @@ def intermediates(network: keras.Model) -> keras.Model:
     Returns:
         A model that maps ``[n, D, H, W, 1]`` to a dictionary of layer names to responses.
     """
-    kinds = (layers.Conv3D, layers.Dense)
+    kinds = (layers.Conv3D, layers.Dense, layers.EinsumDense)
     outputs = {
         layer.name: layer.output
         for layer in network.layers

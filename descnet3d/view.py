@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,8 +90,8 @@ def render(
         raise ValueError(f"size must be at least 8 pixels, and came as {size}")
     if not -90 <= elevation <= 90:
         raise ValueError(f"elevation must lie between -90 and 90 degrees, and came as {elevation}")
-    color = np.asarray(color)
-    if color.shape != (3,) or color.min() < 0 or color.max() > 255:
+    paint = np.asarray(color)
+    if paint.shape != (3,) or paint.min() < 0 or paint.max() > 255:
         raise ValueError(f"color must be three numbers, 0 to 255, and came as {color}")
     if span is None:
         span = _span(grid[None], threshold)
@@ -109,7 +109,7 @@ def render(
         lights = _place_lights(azimuth)
         picture = background * _light_on_ground(body, camera, lights, side)[:, None]
         rows, light = _light_on_body(body, camera, lights, side)
-        picture[rows] = _linear(color) * light[:, None]
+        picture[rows] = _linear(paint) * light[:, None]
     picture = picture.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 3).mean(axis=(1, 3))
     return _encode(picture)
 
@@ -201,8 +201,7 @@ def sheet(
     page = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(page)
     if title is not None:
-        middle = (size[0] / 2, title_height / 2)
-        _write(draw, title, middle, title_size, size[0] - text_size)
+        _write(draw, title, (size[0] / 2, title_height / 2), title_size, size[0] - text_size)
     for index, shape in enumerate(shapes):
         left = index % columns * tile
         top = title_height + index // columns * (tile + label_height)
@@ -255,7 +254,7 @@ def save_sheet(
         )
     files.check_writable(path)
     page = Image.fromarray(sheet(shapes, labels, columns, title, tile, threshold, surface))
-    options = {} if ending == ".png" else {"quality": 92}
+    options: dict[str, Any] = {} if ending == ".png" else {"quality": 92}
     with files.replacing(path) as temporary:
         try:
             page.save(temporary, **options)
@@ -415,7 +414,11 @@ def _light_on_ground(body: _Body, camera: Camera, lights: _Lights, side: int) ->
         sky, _ = _sky_light(body, points, normals, skies[skies[:, 2] > 0])
         key = _key_light(body, points, normals, _lamp_directions(lights.key, _GROUND_DIRECTIONS[1]))
         shadow = 1 - (0.5 * sky + 0.5 * key / lights.key[2])
-        light[rows] = 1 - shadow * np.clip(2 - 2 * outside / reach, 0, 1)
+        # It also fades before the side of the picture, where tiles of a sheet would show a seam.
+        place = np.stack([rows // coarse, rows % coarse])
+        to_side = np.minimum(place, coarse - 1 - place).min(axis=0) / (0.12 * coarse)
+        fade = np.clip(2 - 2 * outside / reach, 0, 1) * np.clip(to_side, 0, 1)
+        light[rows] = 1 - shadow * fade
 
     # Between the coarse pixels only those in sight count: the ground beneath the shape is black
     # and would show as a ragged line along its foot.

@@ -261,7 +261,7 @@ def _ending(path) -> str:
 
 
 def _as_binary(occupancy, name: str) -> np.ndarray:
-    """bool `[n, D, H, W]` from occupancy of exactly 0 and 1."""
+    """Bool `[n, D, H, W]` from occupancy of exactly 0 and 1."""
     values = as_occupancy(occupancy, name)
     filled = values != 0
     if not np.array_equal(filled, values):
@@ -387,9 +387,9 @@ def _select(archive: _OpenArchive, path, category: str | None, split: str | None
             f"need uint8 [n, {expected_bytes}]"
         )
     count = len(packed)
-    labels, classes = archive.read("labels"), archive.read("classes")
-    _check_labels(labels, classes, count, path)
-    classes = tuple(str(name) for name in classes)
+    labels, class_names = archive.read("labels"), archive.read("classes")
+    _check_labels(labels, class_names, count, path)
+    classes = tuple(str(name) for name in class_names)
     labels = labels.astype(np.int64)
 
     is_test = archive.read("is_test") if "is_test" in archive.keys else np.zeros(count, dtype=bool)
@@ -403,7 +403,7 @@ def _select(archive: _OpenArchive, path, category: str | None, split: str | None
         if ids.shape != (count,) or ids.dtype.kind != "U":
             raise ValueError(f"{path}: ids is {ids.dtype} {list(ids.shape)}, not {count} names")
     else:
-        ids = [f"{classes[label]}_{row:06d}" for row, label in enumerate(labels)]
+        ids = np.array([f"{classes[label]}_{row:06d}" for row, label in enumerate(labels)])
 
     keep = np.ones(count, dtype=bool)
     if category is not None:

@@ -7,10 +7,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "descnet3d"
 FLOORS = [
-    {"files", "backend", "voxels", "networks"},
+    {"files", "backend", "voxels", "networks", "recipes"},
     {"langevin", "chains", "batches", "meshes", "metrics", "preset_folder", "checkpoints"},
     {"models.descriptor", "models.pretraining", "view"},
-    {"presets", "evaluation", "recipes"},
+    {"presets", "evaluation", "training", "callbacks", "cards"},
+    {"landing"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS, 1) for name in names}

@@ -49,13 +49,9 @@ def test_the_temperature_scales_the_variance():
     assert ops.convert_to_numpy(positions).var() == pytest.approx(expected, rel=0.03)
 
 
-@given(
-    std=st.floats(0.2, 2.0), step_size=st.floats(0.01, 0.2), num_steps=st.integers(1, 15)
-)
+@given(std=st.floats(0.2, 2.0), step_size=st.floats(0.01, 0.2), num_steps=st.integers(1, 15))
 @settings(max_examples=20, deadline=None)
-def test_without_noise_a_gaussian_contracts_by_the_same_factor_each_step(
-    std, step_size, num_steps
-):
+def test_without_noise_a_gaussian_contracts_by_the_same_factor_each_step(std, step_size, num_steps):
     start = np.linspace(-1, 1, 24, dtype="float32").reshape(2, 3, 4)
     positions, diagnostics = langevin_dynamics(
         gaussian_energy(std), start, num_steps=num_steps, step_size=step_size, temperature=0
@@ -76,13 +72,15 @@ def test_a_projection_holds_what_it_holds_through_every_step():
     held = np.zeros((2, 4, 5), "float32")
     held[:, :2] = 1
     start = np.full((2, 4, 5), 0.7, "float32")
+    free = ops.convert_to_tensor(1 - held)
+    fixed = ops.convert_to_tensor(held * start)
     positions, _ = langevin_dynamics(
         gaussian_energy(0.5),
         start,
         num_steps=30,
         step_size=0.1,
         seed_generator=keras.random.SeedGenerator(0),
-        projection=lambda moved: held * start + (1 - held) * moved,
+        projection=lambda moved: fixed + free * moved,
     )
     positions = ops.convert_to_numpy(positions)
     np.testing.assert_array_equal(positions[:, :2], start[:, :2])

@@ -59,12 +59,17 @@ def test_every_edge_of_an_isosurface_has_two_triangles(grid):
     assert 0 < signed_volume(vertices, triangles) <= grid.sum()
 
 
-@settings(max_examples=30, deadline=None)
-@given(grid=hnp.arrays(np.int64, (4, 4, 4), elements={"min_value": 0, "max_value": 4}))
-def test_values_at_the_threshold_leave_no_holes_in_an_isosurface(grid):
-    if (grid > 2).any():
-        _, triangles = meshes.extract_surface(grid / 4, 0.5, "isosurface")
+def test_checkerboards_and_values_at_the_threshold_leave_an_isosurface_whole():
+    random = np.random.default_rng(0)
+    half = np.float32(0.5)
+    near = [0, np.nextafter(half, half - 1), half, np.nextafter(half, half + 1), 1]
+    for values in ([0, 1], [0, 0.25, 0.5, 0.75, 1], near):
+        grid = random.choice(np.array(values, np.float32), (16, 16, 16))
+        vertices, triangles = meshes.extract_surface(grid, 0.5, "isosurface")
         assert (triangles_per_edge(triangles) == 2).all()
+        first, second, third = (vertices[triangles[:, corner]] for corner in range(3))
+        areas = np.linalg.norm(np.cross(second - first, third - first), axis=1)
+        assert (areas > 0).all()
 
 
 @pytest.mark.parametrize("surface", meshes.SURFACES)

@@ -18,9 +18,7 @@ def test_the_loss_of_the_reference_alone_is_in_closed_form():
         return ops.sum(ops.square(positions), axis=(1, 2, 3, 4)) / (2 * std**2)
 
     loss = float(
-        ops.convert_to_numpy(
-            matching.loss(reference, observed, std, keras.random.SeedGenerator(0))
-        )
+        ops.convert_to_numpy(matching.loss(reference, observed, std, keras.random.SeedGenerator(0)))
     )
     gamma = (np.arange(100000) + 0.5) / 100000
     size = 4.0 * np.minimum(1, (1 - gamma) / 0.2)
@@ -47,7 +45,8 @@ def test_a_perfect_energy_has_a_loss_of_nearly_nothing():
     shape = (np.random.default_rng(0).random((1, 3, 3, 3, 1)) - 0.5).astype("float32")
 
     def bowl(positions):
-        return scale * ops.sum(ops.square(positions - shape), axis=(1, 2, 3, 4)) / (2 * std**2)
+        away = positions - ops.convert_to_tensor(shape)
+        return scale * ops.sum(ops.square(away), axis=(1, 2, 3, 4)) / (2 * std**2)
 
     observed = np.repeat(shape, 50, axis=0)
     matching = EquilibriumMatching(scale=scale, fade_from=0.0)

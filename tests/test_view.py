@@ -20,6 +20,13 @@ def covered(picture: np.ndarray) -> np.ndarray:
     return picture[..., 2].astype(int) - picture[..., 0] > 20
 
 
+def bare(picture: np.ndarray) -> np.ndarray:
+    """Where neither the shape is nor its outline."""
+    shape = np.pad(covered(picture), 1)
+    around = [np.roll(shape, shift, axis) for shift in (-1, 1) for axis in (0, 1)]
+    return ~(shape | np.any(around, axis=0))[1:-1, 1:-1]
+
+
 def project(point, grid, size, azimuth, elevation, camera) -> tuple[float, float]:
     """Column and row of a point, by rotating the world in front of a camera on the axis."""
     turn, rise = np.radians(azimuth), np.radians(elevation)
@@ -102,17 +109,22 @@ def test_the_shadow_falls_on_the_ground_and_nowhere_else():
     grid = np.zeros((32, 32, 32))
     grid[12:20, 12:20, 4:24] = 1
     picture = view.render(grid, 128)
-    ground = ~covered(picture) & (picture[..., 0] < BACKGROUND - 40)
-    assert ground.any()
-    # The tallest shadow stays below the horizon, and all around the picture is bare.
-    assert ground.any(axis=1).argmax() > covered(picture).any(axis=1).argmax()
+    shadow = bare(picture) & (picture[..., 0] < BACKGROUND - 40)
+    assert shadow.sum() > 100
+    # The lamp is at the right above the camera, so the shadow lies to the left, on the ground.
+    assert np.nonzero(shadow)[1].mean() < np.nonzero(covered(picture))[1].mean() - 5
+    assert np.nonzero(shadow)[0].min() > np.nonzero(covered(picture))[0].min() + 20
     assert (picture[0] >= BACKGROUND - 1).all()
-    # From below there is none, beside the pixels that the shape's outline shares.
     from_below = view.render(grid, 128, elevation=-20)
-    outline = np.pad(covered(from_below), 1)
-    around = [np.roll(outline, shift, axis) for shift in (-1, 1) for axis in (0, 1)]
-    bare = ~(outline | np.any(around, axis=0))[1:-1, 1:-1]
-    assert (from_below[bare] >= BACKGROUND).all()
+    assert (from_below[bare(from_below)] >= BACKGROUND).all()
+
+
+def test_the_ground_before_a_wall_is_bright_up_to_its_foot():
+    grid = np.zeros((32, 32, 32))
+    grid[:, 14:18, 4:28] = 1
+    picture = view.render(grid, 128, azimuth=270, elevation=30, span=1)
+    foot = np.nonzero(covered(picture)[:, 64])[0].max()
+    assert picture[foot + 2, 64, 0] > 200
 
 
 def test_faces_of_a_box_that_look_different_ways_have_different_light():

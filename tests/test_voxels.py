@@ -192,6 +192,7 @@ def npy_with_header(shape: str, dtype: str = "|u1") -> bytes:
         ({"ids": np.arange(6)}, "not 6 names"),
         ({"labels": npy_with_header("(6,)", "|O")}, "Python objects"),
         ({"voxels_packed": npy_with_header("(4000000000000, 8)")}, "too short for it"),
+        ({"voxels_packed": npy_with_header("(6, 8)")}, "too short for it"),
         ({"voxels_packed": npy_with_header("(-6, 8)")}, "the file is damaged"),
         ({"voxels_packed": b"nothing of numpy"}, "not a numpy array"),
     ],

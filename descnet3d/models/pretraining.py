@@ -61,6 +61,7 @@ class EquilibriumMatching:
             reference_std: s, the standard deviation of the noise at the paths' other end.
             seed_generator: where γ and ε come from.
         """
+        observed = ops.convert_to_tensor(observed, "float32")
         shape = ops.shape(observed)
         gamma = keras.random.uniform((shape[0], 1, 1, 1, 1), seed=seed_generator)
         noise = reference_std * keras.random.normal(shape, seed=seed_generator)

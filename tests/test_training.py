@@ -15,7 +15,8 @@ from keras import ops
 from descnet3d import networks
 from descnet3d.batches import VoxelBatches
 from descnet3d.checkpoints import CheckpointError
-from descnet3d.recipes import RECIPES, train
+from descnet3d.recipes import RECIPES, Recipe, described
+from descnet3d.training import train
 
 SIZE = 8
 QUICK = replace(
@@ -72,9 +73,7 @@ def run(folder, killers=(), recipe=QUICK):
                 callbacks=lambda *phase, killer=killer: [killer],
                 checkpoint_every=0.0,
             )
-    finished = train(
-        boxes(), recipe, folder, network=small_network(), checkpoint_every=0.0
-    )
+    finished = train(boxes(), recipe, folder, network=small_network(), checkpoint_every=0.0)
     return [ops.convert_to_numpy(v.value) for v in finished.model.network.variables]
 
 
@@ -90,9 +89,9 @@ def test_a_run_killed_again_and_again_gives_what_the_unbroken_run_gives(tmp_path
 
 KILLED_RUN = """
 import sys
-from tests.test_recipes import QUICK, boxes, small_network
+from test_training import QUICK, boxes, small_network
 from dataclasses import replace
-from descnet3d.recipes import train
+from descnet3d.training import train
 train(boxes(), replace(QUICK, matching_steps=3000), sys.argv[1], network=small_network(),
       checkpoint_every=0.0)
 """
@@ -100,7 +99,7 @@ train(boxes(), replace(QUICK, matching_steps=3000), sys.argv[1], network=small_n
 
 @pytest.mark.slow
 def test_a_process_killed_while_it_writes_leaves_a_checkpoint_that_loads(tmp_path):
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.dirname(os.path.abspath(__file__))
     command = [sys.executable, "-c", KILLED_RUN, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": root}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -162,3 +161,10 @@ def test_mirroring_flips_about_half_of_the_shapes_along_its_axis():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_a_network_that_there_is(name):
     assert RECIPES[name].network in networks.NETWORKS
+
+
+def test_every_setting_of_a_recipe_says_what_it_means():
+    described_settings = described()
+    assert [name for name, _, _ in described_settings] == list(Recipe.__dataclass_fields__)
+    assert all(len(meaning) > 10 for _, _, meaning in described_settings)
+    assert dict((name, kind) for name, kind, _ in described_settings)["step_per_pass"] == "bool"

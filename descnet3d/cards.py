@@ -1,0 +1,96 @@
+"""A preset's card: what it is, how it was trained, what was measured, and by which commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from descnet3d.files import replacing
+from descnet3d.preset_folder import read_config
+
+MEANINGS = {
+    "shapes": "how many shapes",
+    "nearest_share": "share whose nearest training shape (IoU, all categories) is of this category",
+    "nearest_iou": "mean IoU to that nearest training shape",
+    "occupancy_ratio": "mean occupancy, relative to the training shapes'",
+    "copies": "share above an IoU of 0.98 with a training shape",
+    "empty": "empty shapes",
+    "alike": "shapes identical to another of the set",
+    "pairwise_iou": "mean IoU of pairs (the lower, the more diverse)",
+}
+
+
+def write(folder: str | Path) -> Path:
+    """Write `card.md` from what `config.json` and `recipe.flags` of the folder say.
+
+    Args:
+        folder: a preset.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        PresetError: when the folder is not a preset.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    path = folder / "card.md"
+    with replacing(path) as temporary:
+        temporary.write_text(_text(folder, config))
+    return path
+
+
+def _text(folder: Path, config: dict[str, Any]) -> str:
+    model, training = config["model"], config.get("training", {})
+    size = "×".join(str(side) for side in config["size"])
+    lines = [f"# {config.get('id', folder.name)}", ""]
+    if (folder / "sheet.png").exists():
+        lines += ["![shapes that this preset synthesised](sheet.png)", ""]
+    lines += [
+        config.get("description", "A 3D DescriptorNet."),
+        "",
+        f"- Grid {size}, {config['parameters']:,} parameters, weights in "
+        f"{config['weights']['dtype']}.",
+        f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
+        f"{model['voxel_mean']:.4g}.",
+        "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
+        "from noise of standard deviation {initial_std}.".format(**model["sampling"]),
+        "",
+        "## Training",
+        "",
+    ]
+    if training:
+        lines += [
+            f"```\n{training['command']}\n```",
+            "",
+            f"{training['shapes']} shapes; {training['core_minutes']:.0f} minutes of one core "
+            f"({training['machine']}; {training['software']}). The recipe, in full:",
+            "",
+            f"```json\n{json.dumps(training['recipe'], indent=1)}\n```",
+            "",
+        ]
+    lines += ["## Figures", ""]
+    scores, real = config.get("scores"), config.get("real_scores")
+    if scores and real:
+        lines += [f"```\n{config['evaluation_command']}\n```", ""]
+        lines += ["| | synthesised | real test shapes | ratio |", "|---|---|---|---|"]
+        for name, value in scores.items():
+            ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
+            lines.append(
+                f"| {MEANINGS.get(name, name)} | {value:.4g} | {real[name]:.4g} | {ratio} |"
+            )
+    else:
+        lines.append("Not evaluated yet: `descnet3d evaluate FOLDER --data=ARCHIVE --write`.")
+    lines += [
+        "",
+        "## Data and terms",
+        "",
+        training.get(
+            "terms",
+            "Trained on ModelNet10 (Princeton), which is released for academic use; the shapes "
+            "themselves are not part of this preset. The weights are released under Apache-2.0.",
+        ),
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,188 @@
+"""The one function that runs a training recipe, and goes on with one that was killed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from descnet3d import networks
+from descnet3d.chains import ChainSettings
+from descnet3d.checkpoints import CheckpointError, Progress, TrainingCheckpoint, restore, save
+from descnet3d.files import replacing
+from descnet3d.langevin import LangevinSettings
+from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
+from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.recipes import Recipe
+from descnet3d.voxels import as_occupancy
+
+
+class TrainingRun(NamedTuple):
+    """What a finished run leaves.
+
+    Attributes:
+        model: the trained model.
+        core_minutes: the processor time it took, of all threads together.
+    """
+
+    model: DescriptorNet
+    core_minutes: float
+
+
+def train(
+    shapes: np.ndarray,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    network: keras.Model | None = None,
+    callbacks: Callable[[str, int, int], list[keras.callbacks.Callback]] | None = None,
+    checkpoint_every: float = 60.0,
+) -> TrainingRun:
+    """Train a descriptor from scratch, or go on with a run that was killed.
+
+    Args:
+        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        recipe: the run's settings.
+        folder: where its checkpoints live: `recipe.json`, and one ``.npz`` a phase.
+        network: f(Y; θ), instead of the one that the recipe names.
+        callbacks: makes the Keras callbacks of a phase from its name, the epoch that it starts at
+            and its number of epochs.
+        checkpoint_every: seconds between checkpoints.
+
+    Returns:
+        The model, and what it took.
+
+    Raises:
+        ValueError: when the shapes are no occupancy.
+        CheckpointError: when the folder holds a run with other settings.
+        DivergenceError: when training runs off.
+    """
+    shapes = as_occupancy(shapes, "shapes")
+    folder = Path(folder)
+    _claim(folder, recipe)
+    keras.utils.set_random_seed(recipe.seed)
+    mean = float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean
+    model = DescriptorNet(
+        network or networks.build(recipe.network, shapes.shape[1]),
+        voxel_mean=mean,
+        reference_std=recipe.reference_std,
+        sampling=LangevinSettings(
+            recipe.sampling_steps,
+            recipe.sampling_step_size,
+            recipe.sampling_temperature,
+            recipe.sampling_initial_std,
+        ),
+        seed=recipe.seed,
+    )
+    batches = math.ceil(len(shapes) / recipe.batch_size)
+    phases = [
+        ("matching", recipe.matching_steps, _compile_matching),
+        ("likelihood", recipe.likelihood_steps, _compile_likelihood),
+    ]
+    phases = [phase for phase in phases if phase[1]]
+    if not phases:
+        raise ValueError("matching_steps or likelihood_steps must be positive, but both are 0.")
+    begun = [folder / f"{name}.npz" for name, _, _ in phases]
+    first = max((i for i, path in enumerate(begun) if path.exists()), default=0)
+    spent = 0.0
+    for (name, steps, compile_phase), path in list(zip(phases, begun, strict=True))[first:]:
+        epochs = math.ceil(steps / batches)
+        compile_phase(model, recipe, batches, epochs)
+        if path.exists():
+            done, spent = restore(model, path)
+        else:
+            done = 0
+            save(model, path, Progress(0, spent))
+        keeper = TrainingCheckpoint(path, checkpoint_every, spent)
+        extra = callbacks(name, done, epochs) if callbacks else []
+        model.fit(
+            shapes,
+            batch_size=recipe.batch_size,
+            mirror_axes=tuple(int(axis) for axis in recipe.mirror_axes),
+            initial_epoch=done,
+            epochs=epochs,
+            callbacks=[keeper, *extra],
+            verbose=0 if extra else "auto",
+        )
+        spent = keeper.core_seconds
+        save(model, path, Progress(epochs, spent))
+    return TrainingRun(model, spent / 60)
+
+
+def _compile_matching(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(
+        recipe.matching_learning_rate, batches * epochs
+    )
+    model.compile(
+        keras.optimizers.Adam(schedule, **_optimizer_settings(recipe)),
+        matching=EquilibriumMatching(
+            scale=recipe.matching_scale, fade_from=recipe.matching_fade_from
+        ),
+    )
+
+
+def _compile_likelihood(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
+    settings = _optimizer_settings(recipe)
+    if recipe.step_per_pass:
+        settings["gradient_accumulation_steps"] = batches
+    matching = None
+    if recipe.likelihood_matching_weight:
+        matching = EquilibriumMatching(
+            recipe.likelihood_matching_weight, recipe.matching_scale, recipe.matching_fade_from
+        )
+    model.compile(
+        keras.optimizers.Adam(
+            recipe.likelihood_learning_rate, beta_1=recipe.likelihood_beta_1, **settings
+        ),
+        likelihood=MaximumLikelihood(
+            weight=recipe.likelihood_weight,
+            langevin=LangevinSettings(
+                recipe.langevin_steps,
+                recipe.langevin_step_size,
+                recipe.langevin_temperature,
+                recipe.langevin_initial_std,
+            ),
+            chains=ChainSettings(
+                recipe.chains,
+                recipe.chains_per_step,
+                recipe.chains_count or recipe.chains_per_step * batches,
+                recipe.chains_restart,
+            ),
+            noise_until_epoch=recipe.noise_until_epoch or None,
+        ),
+        matching=matching,
+    )
+
+
+def _optimizer_settings(recipe: Recipe) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if recipe.average:
+        settings |= {"use_ema": True, "ema_momentum": recipe.average}
+    if recipe.clip_norm:
+        settings["global_clipnorm"] = recipe.clip_norm
+    return settings
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's, or see that it is."""
+    path = folder / "recipe.json"
+    own = asdict(recipe)
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        differing = sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key))
+        if differing:
+            key = differing[0]
+            raise CheckpointError(
+                f"{folder} holds a run with {key}={theirs.get(key)!r}, and this one has "
+                f"{own.get(key)!r}: resume with the same settings, or give another folder."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(own, indent=1) + "\n")
