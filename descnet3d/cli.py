@@ -1,7 +1,4 @@
-"""The command line: `descnet3d COMMAND [ARGUMENTS] [--flags]`.
-
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every failure is one line.
-"""
+"""The command line: `descnet3d COMMAND [ARGUMENTS] [--flags]`."""
 
 from __future__ import annotations
 
@@ -9,47 +6,17 @@ import importlib
 import os
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags
 
 import descnet3d
-from descnet3d import files, presets
-
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-
-_HELP = ("--help", "-help", "-h", "--helpfull")
-
-
-class UsageError(Exception):
-    """The command was called wrongly; the message says what is missing or misplaced."""
-
-
-class Command(NamedTuple):
-    """One command of the table `COMMANDS`.
-
-    Attributes:
-        name: what is typed.
-        arguments: the names of the arguments that it takes before its flags, for the help.
-        summary: one line, without a full stop.
-        description: what it does, in whole sentences.
-        example: a call that works.
-        define_flags: adds the command's flags to a table of its own.
-        run: does the work, given the arguments and the flags.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    summary: str
-    description: str
-    example: str
-    define_flags: Callable[[flags.FlagValues], None]
-    run: Callable[[Sequence[str], flags.FlagValues], None]
+from descnet3d import console, files, presets
+from descnet3d.console import Command, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,120 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `descnet3d` on the command line; `sys.argv` where None.
 
     Returns:
-        The exit status.
+        The exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words:
-        print(_overview(), file=sys.stderr)
-        return WRONG_USAGE
-    first, *rest = words
-    if first in (*_HELP, "help"):
-        print(_overview())
-        return DONE
-    if first == "--version":
-        print(f"descnet3d {descnet3d.__version__}")
-        return DONE
-    command = {command.name: command for command in COMMANDS}.get(first)
-    if command is None:
-        known = ", ".join(command.name for command in COMMANDS)
-        return _complain("", f"there is no command {first!r}; there is: {known}", WRONG_USAGE)
-    return _run(command, rest)
-
-
-def _run(command: Command, words: Sequence[str]) -> int:
-    values = flags.FlagValues()
-    command.define_flags(values)
-    flags.DEFINE_boolean("debug", False, "Show where a failure came from.", flag_values=values)
-    if any(word in _HELP for word in words):
-        print(_help(command, values))
-        return DONE
-    try:
-        arguments = _parse(command, values, words)
-        command.run(arguments, values)
-    except (UsageError, flags.Error) as error:
-        # absl begins some of its messages with "ERROR:: ".
-        reason = _one_line(error).removeprefix("ERROR:: ").rstrip(".")
-        advice = f"see descnet3d {command.name} --help"
-        return _complain(command.name, f"{reason}; {advice}", WRONG_USAGE)
-    except KeyboardInterrupt:
-        if sys.stdout.isatty():
-            print()  # a progress bar leaves its line open
-        return _complain(command.name, "interrupted", INTERRUPTED)
-    except Exception as error:
-        if not _is_expected(error) or (values.is_parsed() and values.debug):
-            raise
-        return _complain(command.name, _one_line(error), FAILED)
-    return DONE
-
-
-def _parse(command: Command, values: flags.FlagValues, words: Sequence[str]) -> list[str]:
-    values.set_gnu_getopt(True)  # flags may follow arguments
-    arguments = values([command.name, *words])[1:]
-    missing = command.arguments[len(arguments) :]
-    if missing:
-        raise UsageError(f"{' and '.join(missing)} missing, as in: {command.example}")
-    surplus = arguments[len(command.arguments) :]
-    if surplus:
-        raise UsageError(f"{' '.join(surplus)!r} is one argument too many")
-    return arguments
-
-
-def _is_expected(error: Exception) -> bool:
-    # DivergenceError is told by its name: its module loads Keras, which may be what failed.
-    expected = isinstance(error, ValueError | OSError | ImportError)
-    return expected or type(error).__name__ == "DivergenceError"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _complain(command: str, reason: str, status: int) -> int:
-    sys.stdout.flush()
-    print(f"{f'descnet3d {command}'.strip()}: {reason}", file=sys.stderr)
-    return status
-
-
-# --- help -----------------------------------------------------------------------------------------
-
-
-def _overview() -> str:
-    width = max(len(command.name) for command in COMMANDS)
-    lines = [f"  {command.name:{width}}  {command.summary}" for command in COMMANDS]
-    return "\n".join(
-        [
-            "usage: descnet3d COMMAND [ARGUMENTS] [--flags]",
-            "",
-            "Energy-based models of 3D shapes. The commands:",
-            "",
-            *lines,
-            "",
-            "descnet3d COMMAND --help says more; descnet3d --version says which version this is.",
-        ]
-    )
-
-
-def _help(command: Command, values: flags.FlagValues) -> str:
-    usage = " ".join(["usage: descnet3d", command.name, *command.arguments, "[--flags]"])
-    lines = [usage, "", *textwrap.wrap(command.description, 88), "", "Example:", ""]
-    lines += [f"  {command.example}", "", "Flags:", ""]
-    for defined in values.flags_by_module_dict().values():
-        for flag in defined:
-            lines += _flag_help(flag)
-    lines += ["  --flagfile=FILE", "      Read flags from a file, one a line."]
-    return "\n".join(lines)
-
-
-def _flag_help(flag: flags.Flag) -> list[str]:
-    if flag.boolean:
-        name = f"  --[no]{flag.name}"
-    else:
-        name = f"  --{flag.name}={flag.flag_type().upper().replace(' ', '_')}"
-    notes = [flag.parser.syntactic_help] if flag.parser.syntactic_help and not flag.boolean else []
-    if flag.default is not None and not flag.boolean:
-        notes.append(f"default: {flag.default}")
-    text = f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
-    return [name, *textwrap.wrap(text, 84, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return console.run(COMMANDS, sys.argv[1:] if arguments is None else arguments)
 
 
 def start_keras() -> None:
@@ -254,11 +110,11 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
 
 def _writer(values: flags.FlagValues) -> Callable[[Any], Sequence[Path]]:
     """What writes shapes to `--out`, by its ending; whatever stands in its way is raised now."""
-    from descnet3d import meshes, view, voxels
+    from descnet3d import grids, meshes, view
 
     out = values.out
     ending = Path(out).suffix.lower()
-    known = (*view.IMAGE_ENDINGS, *voxels.GRID_ENDINGS, *meshes.MESH_ENDINGS)
+    known = (*view.IMAGE_ENDINGS, *grids.GRID_ENDINGS, *meshes.MESH_ENDINGS)
     if ending not in known:
         raise UsageError(f"--out={out} ends in none of {', '.join(known)}")
     if values.labels and ending not in view.IMAGE_ENDINGS:
@@ -267,7 +123,7 @@ def _writer(values: flags.FlagValues) -> Callable[[Any], Sequence[Path]]:
     one_file_a_shape = ending in (*meshes.MESH_ENDINGS, ".binvox")
     for path in files.numbered(out, values.num if one_file_a_shape else 1):
         files.check_writable(path)
-    if ending not in voxels.GRID_ENDINGS:
+    if ending not in grids.GRID_ENDINGS:
         meshes.open3d()
 
     if ending in view.IMAGE_ENDINGS:
@@ -276,8 +132,8 @@ def _writer(values: flags.FlagValues) -> Callable[[Any], Sequence[Path]]:
     if ending in meshes.MESH_ENDINGS:
         return lambda shapes: meshes.save_all(shapes, out)
     if ending == ".binvox":  # holds yes and no, nothing between
-        return lambda shapes: voxels.write_grids(out, shapes > 0.5)
-    return lambda shapes: voxels.write_grids(out, shapes)
+        return lambda shapes: grids.write_grids(out, shapes > 0.5)
+    return lambda shapes: grids.write_grids(out, shapes)
 
 
 # --- presets --------------------------------------------------------------------------------------
@@ -312,7 +168,11 @@ def _train_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("id", None, "The preset's id.", flag_values=values)
     flags.DEFINE_float(
-        "sheet_every", 5.0, "Minutes between rendered sheets; 0: none.", flag_values=values
+        "sheet_every",
+        5.0,
+        "Minutes between rendered sheets; 0: none.",
+        lower_bound=0,
+        flag_values=values,
     )
     from descnet3d import recipes
 
@@ -323,7 +183,7 @@ def _train_flags(values: flags.FlagValues) -> None:
         "The recipe to start from; the flags below change single settings.",
         flag_values=values,
     )
-    define = {
+    define: dict[str, Callable[..., Any]] = {
         "int": flags.DEFINE_integer,
         "float": flags.DEFINE_float,
         "str": flags.DEFINE_string,
@@ -339,12 +199,14 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
     for name in ("data", "out"):
         if values[name].value is None:
             raise UsageError(f"--{name} missing")
-    changed = {
+    changed: dict[str, Any] = {
         name: values[name].value
         for name, _, _ in recipes.described()
         if values[name].value is not None
     }
     recipe = replace(recipes.RECIPES[values.recipe], **changed)
+    # What cannot be written or found is reported before the long work.
+    files.check_folder_writable(values.out)
     archive = voxels.read_archive(values.data, values.category, "train")
     start_keras()
     from descnet3d import landing
@@ -395,7 +257,11 @@ def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if values.data is None:
         raise UsageError("--data missing")
     folder = presets.find(arguments[0])
+    if values.write:
+        files.check_folder_writable(folder)
     archive = voxels.read_archive(values.data)
+    if values.category is not None:
+        voxels.find_label(values.category, archive.classes, values.data)
     start_keras()
     from descnet3d import landing
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from descnet3d import metrics
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.voxels import VoxelArchive
+from descnet3d.voxels import VoxelArchive, find_label
 
 COPY_IOU = 0.98
 
@@ -49,15 +49,11 @@ def score_shapes(shapes: np.ndarray, archive: VoxelArchive, category: str) -> Sy
     Raises:
         ValueError: when the archive doesn't have the category.
     """
-    if category not in archive.classes:
-        raise ValueError(
-            f"category must be one of {', '.join(archive.classes)}, but it is {category!r}."
-        )
+    label = find_label(category, archive.classes, "the archive")
     training = ~archive.is_test
     reference, labels = archive.occupancy[training], archive.labels[training]
-    label = archive.classes.index(category)
     nearest = metrics.nearest_shapes(shapes, reference)
-    solid = (shapes >= metrics.THRESHOLD).reshape(len(shapes), -1)
+    solid = (shapes > metrics.THRESHOLD).reshape(len(shapes), -1)
     distinct = len(np.unique(np.packbits(solid, axis=1), axis=0))
     own = metrics.occupied_share(reference[labels == label]).mean()
     return SynthesisScores(
@@ -90,8 +86,22 @@ def evaluate_synthesis(
         num: how many shapes to synthesise.
         seed: their seed.
         progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: when the archive lacks the category or its test shapes, or has other grids.
     """
-    real = archive.occupancy[archive.is_test & (archive.labels == archive.classes.index(category))]
+    label = find_label(category, archive.classes, "the archive")
+    real = archive.occupancy[archive.is_test & (archive.labels == label)]
+    if len(real) < 2:
+        raise ValueError(
+            f"the archive has {len(real)} test shapes of the category {category!r}, and at least "
+            "two are needed; give one with the official split."
+        )
+    if archive.occupancy.shape[1:] != tuple(model.grid):
+        raise ValueError(
+            f"the archive has grids of size {archive.occupancy.shape[1:]}, and the model makes "
+            f"{tuple(model.grid)}; give an archive of the model's size."
+        )
     shapes = model.synthesize(num, seed=seed, progress=progress)
     return score_shapes(shapes, archive, category), score_shapes(real, archive, category)
 

@@ -59,6 +59,43 @@ def check_writable(path: str | os.PathLike) -> Path:
     return target
 
 
+def check_folder_writable(path: str | os.PathLike) -> Path:
+    """Makes sure that files can be written in a folder, before long work that ends in writing them.
+
+    Args:
+        path: the folder. It need not be there yet, nor the folders it lies in; everything is left
+            as it is now.
+
+    Returns:
+        The path of the folder, symbolic links followed.
+
+    Raises:
+        OutputError: `path` is a file, or it cannot be made, or nothing can be created in it.
+    """
+    target = Path(os.path.realpath(path))
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise OutputError(f"cannot write into {path}: it is not a folder; choose another name")
+    missing = [folder for folder in (target, *target.parents) if not os.path.exists(folder)]
+    made = []
+    try:  # as in check_writable, trying is the only test
+        for folder in reversed(missing):
+            folder.mkdir()
+            made.append(folder)
+        trial = _temporary_beside(target / "trial")
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {path}: nothing can be created there ({error.strerror}); choose "
+            "another folder"
+        ) from error
+    finally:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # somebody else has put something into it
+                folder.rmdir()
+    return target
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Writes a file whole or not at all.

@@ -26,8 +26,8 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray
         raise ValueError(
             f"both sets need the same grid, but they have {first.shape[1:]} and {second.shape[1:]}."
         )
-    rows = (first >= THRESHOLD).reshape(len(first), -1).astype(np.float32)
-    columns = (second >= THRESHOLD).reshape(len(second), -1).astype(np.float32)
+    rows = (first > THRESHOLD).reshape(len(first), -1).astype(np.float32)
+    columns = (second > THRESHOLD).reshape(len(second), -1).astype(np.float32)
     intersection = (rows @ columns.T).astype(np.float64)
     union = rows.sum(1)[:, None] + columns.sum(1)[None, :] - intersection
     return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
@@ -59,7 +59,7 @@ def nearest_shapes(shapes: np.ndarray, reference: np.ndarray) -> NearestShapes:
 
 def occupied_share(shapes: np.ndarray) -> np.ndarray:
     """The share of occupied voxels of each shape, ``[n]``."""
-    return (shapes >= THRESHOLD).reshape(len(shapes), -1).mean(axis=1)
+    return (shapes > THRESHOLD).reshape(len(shapes), -1).mean(axis=1)
 
 
 def mean_pairwise_iou(shapes: np.ndarray) -> float:

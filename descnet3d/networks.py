@@ -53,6 +53,7 @@ def base(
     *,
     patch: int = 4,
     width: int = 64,
+    context: int = 48,
     hidden: int = 96,
     channels: int = 8,
     code: int = 256,
@@ -60,14 +61,16 @@ def base(
 ) -> keras.Model:
     """A small network whose energy is how far it would move a shape: E(Y) = ψ(‖Y - U(Y)‖).
 
-    U draws the shape anew from what its patches show one by one (``patch_responses``) and from what
-    a code of all of them says of the whole (``code``). ψ is an increasing function of the
-    distance. With the reference that every energy has, f(Y) = ‖Y‖²/2s² - ψ(‖Y - U(Y)‖).
+    U draws the shape anew from what each patch shows (``patch_responses``), what a code of all of
+    them says of the whole (``code_2``) and what the neighbouring patches show (``context``). ψ is
+    an increasing function of the distance. With the reference that every energy has,
+    f(Y) = ‖Y‖²/2s² - ψ(‖Y - U(Y)‖).
 
     Args:
         size: the grid's side, in voxels; a multiple of `patch`.
         patch: the side of a patch.
         width: responses of a patch.
+        context: filters, 3 patches wide, that see each patch among its neighbours.
         hidden: hidden responses of a patch.
         channels: numbers that each patch gives to the code and gets from it.
         code: the length of the code.
@@ -110,6 +113,13 @@ def base(
         width, kernel_initializer=_normal(0.5 / channels**0.5), name="code_responses"
     )(whole)
     responses = layers.Add(name="with_code")([responses, whole])
+    around = layers.Reshape((side, side, side, width), name="in_space")(responses)
+    around = layers.Conv3D(context, 3, padding="same", activation="silu", name="context")(around)
+    around = layers.Reshape((count, context), name="context_patches")(around)
+    around = layers.Dense(
+        width, kernel_initializer=_normal(0.5 / context**0.5), name="context_responses"
+    )(around)
+    responses = layers.Add(name="with_context")([responses, around])
     refined = layers.Dense(hidden, activation="silu", name="refine_1")(responses)
     refined = layers.Dense(width, kernel_initializer=_normal(0.5 / hidden**0.5), name="refine_2")(
         refined
@@ -124,7 +134,7 @@ def base(
         name="drawn",
     )(responses)
     kept = layers.Dense(
-        volume, use_bias=False, kernel_initializer=keras.initializers.Identity(2.0), name="kept"
+        volume, use_bias=False, kernel_initializer=keras.initializers.Identity(0.7), name="kept"
     )(patches)
     # How noisy the whole looks decides how sharply voxels are told apart.
     noisiness = layers.Dense(32, activation="silu", name="noisiness_1")(patches)

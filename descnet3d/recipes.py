@@ -23,7 +23,9 @@ class Recipe:
         clip_norm: the global norm at which gradients are clipped; 0 for none.
         seed: seeds the weights, the order of the shapes and all noise.
         matching_steps: iterations of simulation-free pretraining.
-        matching_learning_rate: Adam's first learning rate there; it decays by a cosine.
+        matching_learning_rate: Adam's largest learning rate there; it decays by a cosine to a
+            fiftieth.
+        matching_warmup: iterations in which that learning rate is reached.
         matching_scale: λ, the size of the gradient along the paths.
         matching_fade_from: the γ from which that gradient fades to 0.
         likelihood_steps: iterations of maximum likelihood by Langevin dynamics.
@@ -50,13 +52,14 @@ class Recipe:
     network: str = "base"
     voxel_mean: float = 0.5
     reference_std: float = 0.5
-    batch_size: int = 32
+    batch_size: int = 8
     mirror_axes: str = ""
-    average: float = 0.995
+    average: float = 0.999
     clip_norm: float = 10.0
     seed: int = 0
-    matching_steps: int = 3000
-    matching_learning_rate: float = 1e-3
+    matching_steps: int = 26000
+    matching_learning_rate: float = 1.5e-3
+    matching_warmup: int = 50
     matching_scale: float = 4.0
     matching_fade_from: float = 0.8
     likelihood_steps: int = 150

@@ -117,7 +117,11 @@ def train(
 
 def _compile_matching(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
     schedule = keras.optimizers.schedules.CosineDecay(
-        recipe.matching_learning_rate, batches * epochs
+        0.0,
+        max(batches * epochs - recipe.matching_warmup, 1),
+        alpha=0.02,
+        warmup_target=recipe.matching_learning_rate,
+        warmup_steps=recipe.matching_warmup,
     )
     model.compile(
         keras.optimizers.Adam(schedule, **_optimizer_settings(recipe)),

@@ -1,4 +1,4 @@
-"""Occupancy grids: the door through which they enter, and the files they are kept in.
+"""Occupancy grids: the door through which they enter, and the archives of labelled ones.
 
 A grid is `[x, y, z]` with z up, one number in [0, 1] a voxel; a batch of n grids is `[n, D, H, W]`.
 """
@@ -6,25 +6,19 @@ A grid is `[x, y, z]` with z up, one number in [0, 1] a voxel; a batch of n grid
 from __future__ import annotations
 
 import difflib
-import io
 import os
-import re
-import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib import format as npy_format
 
 from descnet3d import files
+from descnet3d.numpy_files import OpenArchive
 
-# A file that claims more than this is damaged or hostile: 2³³ voxels are all of ModelNet40 in
-# twelve poses at 32³, and take 8 GB as bool.
+# 2³³ voxels are all of ModelNet40 in twelve poses at 32³, and take 8 GB as bool.
 MAX_VOXELS = 2**33
 MAX_GRID_SIDE = 1024
-
-GRID_ENDINGS = (".npz", ".npy", ".binvox")
 
 
 class VoxelArchive(NamedTuple):
@@ -115,6 +109,29 @@ def as_occupancy(
     return values.astype(np.float32, copy=False)
 
 
+def as_binary(shapes, name: str = "shapes") -> np.ndarray:
+    """Checks occupancy that must be exactly 0 or 1, and converts it.
+
+    Args:
+        shapes: a batch, as `as_occupancy` takes it.
+        name: what the caller's argument is called, for the error messages.
+
+    Returns:
+        bool `[n, D, H, W]`.
+
+    Raises:
+        ValueError: `shapes` is no occupancy, or holds values between 0 and 1.
+    """
+    values = as_occupancy(shapes, name)
+    filled = values != 0
+    if not np.array_equal(filled, values):
+        raise ValueError(
+            f"{name} must be 0 or 1 for this kind of file, and came with values between; "
+            f"threshold it first: {name} > 0.5"
+        )
+    return filled
+
+
 def read_archive(
     path: str | os.PathLike, category: str | None = None, split: str | None = None
 ) -> VoxelArchive:
@@ -138,7 +155,7 @@ def read_archive(
     """
     if split not in (None, "train", "test"):
         raise ValueError(f'split must be "train", "test" or None, and came as {split!r}')
-    with _OpenArchive(path) as archive:
+    with OpenArchive(path) as archive:
         return _select(archive, path, category, split)
 
 
@@ -154,7 +171,7 @@ def write_archive(path: str | os.PathLike, archive: VoxelArchive) -> None:
     """
     if Path(path).suffix != ".npz":
         raise ValueError(f"a voxel archive ends in .npz, and path came as {path}")
-    occupancy = _as_binary(archive.occupancy, "archive.occupancy")
+    occupancy = as_binary(archive.occupancy, "archive.occupancy")
     count = len(occupancy)
     labels = np.asarray(archive.labels)
     classes = np.asarray(archive.classes, dtype=np.str_)
@@ -183,193 +200,29 @@ def write_archive(path: str | os.PathLike, archive: VoxelArchive) -> None:
         )
 
 
-def read_grids(path: str | os.PathLike) -> np.ndarray:
-    """Reads the grids of one file, by its ending.
+def find_label(category: str, classes: Sequence[str], where: str | os.PathLike) -> int:
+    """The label of a category.
 
     Args:
-        path: `.npz` (the key `occupancy`, or a voxel archive), `.npy`, or `.binvox`. One array
-            `[D, H, W]` is read as a batch of one.
+        category: its name.
+        classes: the names of all categories, in the order of their labels.
+        where: what holds them, for the error message.
 
     Returns:
-        `[n, D, H, W]`: bool where the file says yes or no, float32 in [0, 1] where it holds
-        numbers.
+        Its index in `classes`.
 
     Raises:
-        ValueError: the file is missing, damaged, of another kind, or does not hold occupancy.
+        ValueError: there is no such category; the message names the nearest, and all.
     """
-    ending = _ending(path)
-    if ending == ".binvox":
-        return _read_binvox(path)
-    if ending == ".npy":
-        content = _read_bytes(path)
-        values = _parse_npy(io.BytesIO(content), len(content), str(path))
-    else:
-        with _OpenArchive(path) as archive:
-            if "voxels_packed" in archive.keys:
-                return _select(archive, path, None, None).occupancy
-            values = archive.read("occupancy")
-    if values.ndim == 3:
-        values = values[None]
-    is_bool = values.dtype.kind == "b"
-    values = as_occupancy(values, f"the occupancy in {path}")
-    return values.astype(bool) if is_bool else values
+    if category in classes:
+        return classes.index(category)
+    # "nightstand", "Night Stand" and "night-stand" are all near "night_stand" once in lower case.
+    near = difflib.get_close_matches(str(category).lower(), [name.lower() for name in classes], n=1)
+    hint = next((f' Did you mean "{name}"?' for name in classes if name.lower() in near), "")
+    raise ValueError(f"{where} has no category {category!r}.{hint} It has: {', '.join(classes)}")
 
 
-def write_grids(path: str | os.PathLike, occupancy) -> tuple[Path, ...]:
-    """Writes grids to a file of the kind that the path ends in; `read_grids` reads them back.
-
-    Args:
-        path: `.npz` (compressed, key `occupancy`), `.npy`, or `.binvox`. A binvox file holds one
-            grid of yes and no: several go to `name_00.binvox`, `name_01.binvox` and so on. Its
-            header puts the grid's corner at the origin and gives one voxel the length 1.
-        occupancy: a batch, as `as_occupancy` takes it.
-
-    Returns:
-        The paths of the files written.
-
-    Raises:
-        ValueError: `occupancy` is no occupancy, the ending is unknown, the path cannot be
-            written, or values between 0 and 1 were to go into a binvox file.
-    """
-    ending = _ending(path)
-    is_bool = isinstance(occupancy, np.ndarray) and occupancy.dtype.kind == "b"
-    if ending == ".binvox":
-        grids = _as_binary(occupancy, "occupancy")
-        paths = files.numbered(path, len(grids))
-        for grid_path, grid in zip(paths, grids, strict=True):
-            with files.replacing(grid_path) as temporary:
-                temporary.write_bytes(_binvox_bytes(grid))
-        return paths
-    grids = as_occupancy(occupancy, "occupancy")
-    if is_bool:
-        grids = grids.astype(bool)
-    with files.replacing(path) as temporary:
-        if ending == ".npy":
-            np.save(temporary, grids, allow_pickle=False)
-        else:
-            np.savez_compressed(temporary, occupancy=grids)
-    return (Path(path),)
-
-
-def _ending(path) -> str:
-    ending = Path(path).suffix.lower()
-    if ending not in GRID_ENDINGS:
-        raise ValueError(
-            f"grids are kept in {', '.join(GRID_ENDINGS)} files, and path came as {path}"
-        )
-    return ending
-
-
-def _as_binary(occupancy, name: str) -> np.ndarray:
-    """Bool `[n, D, H, W]` from occupancy of exactly 0 and 1."""
-    values = as_occupancy(occupancy, name)
-    filled = values != 0
-    if not np.array_equal(filled, values):
-        raise ValueError(
-            f"{name} must be 0 or 1 for this kind of file, and came with values between; "
-            f"threshold it first: {name} > 0.5"
-        )
-    return filled
-
-
-def _read_bytes(path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no file {path}") from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-# --- Voxel archives -------------------------------------------------------------------------------
-
-
-class _OpenArchive:
-    """An `.npz` file whose arrays are looked at before memory is set aside for them."""
-
-    def __init__(self, path):
-        self.path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except FileNotFoundError as error:
-            raise ValueError(f"there is no file {path}") from error
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        # Beside BadZipFile, zipfile lets the errors of its own parsing through.
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-            raise ValueError(
-                f"{path} is not an .npz archive, or is cut short ({error}); get it again"
-            ) from error
-        self.keys = {name.removesuffix(".npy") for name in self._zip.namelist()}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._zip.close()
-
-    def read(self, key: str) -> np.ndarray:
-        if key not in self.keys:
-            raise ValueError(
-                f"{self.path} has no key {key!r}; it holds: {', '.join(sorted(self.keys)) or '-'}"
-            )
-        try:
-            info = self._zip.getinfo(f"{key}.npy")
-            with self._zip.open(info) as stream:
-                return _parse_npy(stream, info.file_size, f"{self.path}, key {key!r},")
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            KeyError,
-            NotImplementedError,
-            RuntimeError,  # an encrypted member
-        ) as error:
-            raise ValueError(
-                f"{self.path} is damaged at key {key!r} ({error}); get it again"
-            ) from error
-
-
-def _parse_npy(stream, available: int, where: str) -> np.ndarray:
-    """The array of an `.npy` stream of `available` bytes, at most 2³³ of them."""
-    try:
-        version = npy_format.read_magic(stream)
-        read_header = {
-            (1, 0): npy_format.read_array_header_1_0,
-            (2, 0): npy_format.read_array_header_2_0,
-        }[version]
-        shape, is_fortran, dtype = read_header(stream)
-    except (zipfile.BadZipFile, zlib.error, OSError):
-        raise
-    except Exception as error:  # the header is Python text, whose parser raises all kinds
-        raise ValueError(f"{where} is not a numpy array, or is cut short") from error
-    if dtype.hasobject:
-        raise ValueError(f"{where} holds Python objects, which are never read; store numbers")
-    if any(side < 0 for side in shape) or dtype.itemsize == 0:
-        raise ValueError(f"{where} claims the shape {list(shape)}; the file is damaged")
-    count = 1
-    for side in shape:  # in Python's integers, which do not wrap round
-        count *= side
-    needed = count * dtype.itemsize
-    if needed > MAX_VOXELS or needed > available:
-        raise ValueError(
-            f"{where} claims the shape {list(shape)} and is too short for it or too large to read"
-        )
-    content = bytearray(needed)
-    filled = 0
-    while filled < needed:
-        piece = stream.read(min(needed - filled, 2**24))
-        if not piece:
-            raise ValueError(f"{where} is cut short; get it again")
-        content[filled : filled + len(piece)] = piece
-        filled += len(piece)
-    stream.read()  # at the end of a zip member its checksum is compared
-    values = np.frombuffer(content, dtype=dtype, count=count)
-    return values.reshape(shape, order="F" if is_fortran else "C")
-
-
-def _select(archive: _OpenArchive, path, category: str | None, split: str | None) -> VoxelArchive:
+def _select(archive: OpenArchive, path, category: str | None, split: str | None) -> VoxelArchive:
     shape = archive.read("shape")
     if shape.shape != (3,) or shape.dtype.kind not in "iu":
         raise ValueError(f"{path}: shape must be three whole numbers (D, H, W), and is {shape}")
@@ -407,9 +260,7 @@ def _select(archive: _OpenArchive, path, category: str | None, split: str | None
 
     keep = np.ones(count, dtype=bool)
     if category is not None:
-        if category not in classes:
-            raise ValueError(_unknown_category(category, classes, path))
-        keep &= labels == classes.index(category)
+        keep &= labels == find_label(category, classes, path)
     if split is not None:
         keep &= is_test == (split == "test")
     rows = np.flatnonzero(keep)
@@ -444,61 +295,3 @@ def _check_labels(labels: np.ndarray, classes: np.ndarray, count: int, where) ->
             f"{where}: labels run from {labels.min()} to {labels.max()}, and there are "
             f"{len(classes)} classes"
         )
-
-
-def _unknown_category(category, classes: tuple[str, ...], path) -> str:
-    # "nightstand", "Night Stand" and "night-stand" are all near "night_stand" once in lower case.
-    near = difflib.get_close_matches(str(category).lower(), [name.lower() for name in classes], n=1)
-    hint = next((f' Did you mean "{name}"?' for name in classes if name.lower() in near), "")
-    return f"{path} has no category {category!r}.{hint} It has: {', '.join(classes)}"
-
-
-# --- binvox: https://www.patrickmin.com/binvox/binvox.html ----------------------------------------
-#
-# The header gives the sides as depth (x), height (z) and width (y), and the voxels run with y
-# fastest, then z, then x; then come pairs of bytes, a value and how often it repeats.
-
-
-def _binvox_bytes(grid: np.ndarray) -> bytes:
-    depth, width, height = grid.shape
-    header = (
-        f"#binvox 1\ndim {depth} {height} {width}\ntranslate 0 0 0\nscale {max(grid.shape)}\ndata\n"
-    )
-    values = grid.transpose(0, 2, 1).ravel().astype(np.uint8)
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    lengths = np.diff(np.append(starts, values.size))
-    # A run is at most 255 long: longer ones become some of 255 and one of the rest.
-    pieces = -(-lengths // 255)
-    counts = np.full(pieces.sum(), 255)
-    counts[np.cumsum(pieces) - 1] = lengths - 255 * (pieces - 1)
-    pairs = np.stack([np.repeat(values[starts], pieces), counts], axis=1).astype(np.uint8)
-    return header.encode("ascii") + pairs.tobytes()
-
-
-def _read_binvox(path) -> np.ndarray:
-    content = _read_bytes(path)
-    header = re.match(rb"#binvox 1\s*\n(?:[^\n]*\n){0,16}?data\r?\n", content)
-    if header is None:
-        raise ValueError(f"{path} is not a binvox file of version 1, or is cut short")
-    sides = re.search(rb"\ndim[ \t]+(\d+)[ \t]+(\d+)[ \t]+(\d+)\s*\n", header.group())
-    if sides is None:
-        raise ValueError(f"{path}: the header has no line `dim depth height width`")
-    depth, height, width = (int(side) for side in sides.groups())
-    if min(depth, height, width) < 1 or max(depth, height, width) > MAX_GRID_SIDE:
-        raise ValueError(
-            f"{path}: a grid of {depth} x {height} x {width} is not read; a side is 1 to "
-            f"{MAX_GRID_SIDE} voxels"
-        )
-    pairs = np.frombuffer(content, dtype=np.uint8, offset=header.end())
-    if len(pairs) % 2:
-        raise ValueError(f"{path} is damaged: its last run of voxels has no length")
-    values, counts = pairs[0::2], pairs[1::2]
-    if counts.sum(dtype=np.int64) != depth * height * width:
-        raise ValueError(
-            f"{path} is damaged: it holds {counts.sum(dtype=np.int64)} voxels, where its header "
-            f"promises {depth * height * width}"
-        )
-    if values.max() > 1:
-        raise ValueError(f"{path} is damaged: a voxel is 0 or 1, and one is {values.max()}")
-    grid = np.repeat(values.astype(bool), counts).reshape(depth, height, width)
-    return np.ascontiguousarray(grid.transpose(0, 2, 1))[None]

@@ -25,7 +25,7 @@ def test_iou_agrees_with_the_jaccard_score():
     overlap = metrics.intersection_over_union(first, second)
     for i in range(5):
         for j in range(5):
-            expected = jaccard_score((first[i] >= 0.5).ravel(), (second[j] >= 0.5).ravel())
+            expected = jaccard_score((first[i] > 0.5).ravel(), (second[j] > 0.5).ravel())
             assert overlap[i, j] == pytest.approx(expected)
 
 
