@@ -12,6 +12,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from descnet3d import grids as grids
     from descnet3d import langevin as langevin
     from descnet3d import meshes as meshes
     from descnet3d import metrics as metrics

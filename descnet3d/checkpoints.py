@@ -72,12 +72,13 @@ def save(model: Any, path: Path, progress: Progress) -> None:
         path: the file.
         progress: how far the run has come.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         name: keras.ops.convert_to_numpy(variable.value)
         for name, variable in model.training_state.items()
     }
+    arrays[PROGRESS] = np.array(progress, np.float64)
     with replacing(path) as temporary:
-        np.savez(temporary, **{PROGRESS: np.array(progress, np.float64)}, **arrays)
+        np.savez(temporary, **arrays)
 
 
 def restore(model: Any, path: Path) -> Progress:

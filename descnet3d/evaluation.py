@@ -58,7 +58,7 @@ def score_shapes(shapes: np.ndarray, archive: VoxelArchive, category: str) -> Sy
     own = metrics.occupied_share(reference[labels == label]).mean()
     return SynthesisScores(
         shapes=len(shapes),
-        nearest_share=float((labels[nearest.index] == label).mean()),
+        nearest_share=float((labels[nearest.row] == label).mean()),
         nearest_iou=float(nearest.iou.mean()),
         occupancy_ratio=float(metrics.occupied_share(shapes).mean() / own),
         copies=float((nearest.iou > COPY_IOU).mean()),
@@ -97,10 +97,10 @@ def evaluate_synthesis(
             f"the archive has {len(real)} test shapes of the category {category!r}, and at least "
             "two are needed; give one with the official split."
         )
-    if archive.occupancy.shape[1:] != tuple(model.grid):
+    if archive.occupancy.shape[1:] != model.grid:
         raise ValueError(
             f"the archive has grids of size {archive.occupancy.shape[1:]}, and the model makes "
-            f"{tuple(model.grid)}; give an archive of the model's size."
+            f"{model.grid}; give an archive of the model's size."
         )
     shapes = model.synthesize(num, seed=seed, progress=progress)
     return score_shapes(shapes, archive, category), score_shapes(real, archive, category)

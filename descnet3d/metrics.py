@@ -37,11 +37,11 @@ class NearestShapes(NamedTuple):
     """For each shape of a set, the nearest of a reference set by IoU.
 
     Attributes:
-        index: its row, int64 ``[n]``.
+        row: where it is in that set, int64 ``[n]``.
         iou: its IoU, float64 ``[n]``.
     """
 
-    index: np.ndarray
+    row: np.ndarray
     iou: np.ndarray
 
 
@@ -53,8 +53,8 @@ def nearest_shapes(shapes: np.ndarray, reference: np.ndarray) -> NearestShapes:
         reference: occupancy ``[m, D, H, W]``.
     """
     overlap = intersection_over_union(shapes, reference)
-    index = overlap.argmax(axis=1)
-    return NearestShapes(index, overlap[np.arange(len(overlap)), index])
+    row = overlap.argmax(axis=1)
+    return NearestShapes(row, overlap[np.arange(len(overlap)), row])
 
 
 def occupied_share(shapes: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import descnet3d
-from descnet3d import cli, presets, voxels
+from descnet3d import cli, grids, presets, voxels
 from descnet3d.models.descriptor import DivergenceError
 
 
@@ -69,6 +70,31 @@ def console(*words, **environment):
     )
 
 
+@pytest.fixture
+def archive(workplace):
+    """An archive of random 8³ grids: noise of both splits, and a lamp for training alone."""
+    path = workplace / "shapes.npz"
+    shapes = voxels.VoxelArchive(
+        np.random.default_rng(0).random((8, 8, 8, 8)) < 0.5,
+        np.array([0] * 7 + [1]),
+        ("noise", "night_lamp"),
+        np.arange(8) < 3,
+        tuple("abcdefgh"),
+    )
+    voxels.write_archive(path, shapes)
+    return path
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Keras is not started, no model is loaded, or the test fails."""
+
+    def start():
+        pytest.fail("Keras was started before the mistake was reported")
+
+    monkeypatch.setattr(cli, "start_keras", start)
+
+
 def one_line(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -85,7 +111,7 @@ def test_the_command_makes_shapes_and_says_so_and_nothing_else(preset, workplace
     assert result.stderr == ""
     [line] = result.stdout.splitlines()
     assert line.startswith("wrote shapes.npz: 3 shapes in ") and line.endswith(" s")
-    shapes = voxels.read_grids("shapes.npz")
+    shapes = grids.read_grids("shapes.npz")
     assert shapes.shape == (3, 8, 8, 8)
     assert 0 <= shapes.min() < shapes.max() <= 1
     # They are the shapes that Python gives for this seed.
@@ -135,17 +161,17 @@ def test_binvox_files_hold_what_is_above_one_half(preset, capsys):
     assert cli.main([*words, "--out=shape.binvox"]) == 0
     assert cli.main([*words, "--out=shape.npz"]) == 0
     assert "wrote shape.binvox: 1 shape in" in capsys.readouterr().out
-    grids = voxels.read_grids("shape.npz")
-    assert 0 < (grids > 0.5).mean() < 1
-    np.testing.assert_array_equal(voxels.read_grids("shape.binvox").astype(bool), grids > 0.5)
+    shapes = grids.read_grids("shape.npz")
+    assert 0 < (shapes > 0.5).mean() < 1
+    np.testing.assert_array_equal(grids.read_grids("shape.binvox").astype(bool), shapes > 0.5)
 
 
 def test_flags_can_come_from_a_file(preset, workplace):
     (workplace / "recipe.flags").write_text("# two shapes\n--num=2\n--steps=1\n--out=shapes.npz\n")
     assert cli.main(["synthesize", preset, "--flagfile=recipe.flags"]) == 0
-    assert len(voxels.read_grids("shapes.npz")) == 2
+    assert len(grids.read_grids("shapes.npz")) == 2
     assert cli.main(["synthesize", "--flagfile=recipe.flags", "--num=1", preset]) == 0
-    assert len(voxels.read_grids("shapes.npz")) == 1
+    assert len(grids.read_grids("shapes.npz")) == 1
 
 
 # --- wrong usage, status 2 ------------------------------------------------------------------------
@@ -257,6 +283,105 @@ def test_when_keras_cannot_start_its_reason_is_the_line(preset):
     result = console("synthesize", preset, "--out=a.npz", KERAS_BACKEND="abacus")
     assert result.returncode == 1
     assert result.stderr == "descnet3d synthesize: Unable to import backend : abacus\n"
+
+
+# --- train and evaluate ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train", "--data missing"),
+        ("train --out=new", "--data missing"),
+        ("train --data=shapes.npz", "--out missing"),
+        ("train toilet --data=shapes.npz --out=new", "'toilet' is one argument too many"),
+        ("train --data=shapes.npz --out=new --recipe=bsae", "--recipe=bsae: value should be one"),
+        ("train --data=shapes.npz --out=new --batch_size=many", "--batch_size=many"),
+        ("train --data=shapes.npz --out=new --batch_size=1.5", "--batch_size=1.5"),
+        ("train --data=shapes.npz --out=new --clip_norm=x", "--clip_norm=x"),
+        ("train --data=shapes.npz --out=new --sheet_every=-1", "--sheet_every=-1"),
+        ("train --data=shapes.npz --out=new --bach_size=2", "Did you mean: batch_size"),
+        ("evaluate noise", "--data missing"),
+        ("evaluate --data=shapes.npz", "NAME missing, as in: descnet3d evaluate toilet"),
+        ("evaluate noise --data=shapes.npz --num=1", "--num=1"),
+        ("evaluate noise --data=shapes.npz --seed=x", "--seed=x"),
+    ],
+)
+def test_wrong_usage_of_training_and_evaluation(words, message, archive, no_training, capsys):
+    assert cli.main(words.split()) == 2
+    line = one_line(capsys)
+    assert line.startswith(f"descnet3d {words.split()[0]}: ") and message in line
+    assert os.listdir() == ["shapes.npz"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--data=nowhere.npz --out=new", "there is no file nowhere.npz"),
+        ("--data=. --out=new", ". cannot be read: Is a directory"),
+        ("--data=cut.npz --out=new", "cut.npz is not an .npz archive, or is cut short"),
+        ("--data=grids.npz --out=new", "no key 'shape'; it holds: occupancy"),
+        (
+            "--data=shapes.npz --out=new --category=nosie",
+            "no category 'nosie'. Did you mean \"noise\"",
+        ),
+        ("--data=shapes.npz --out=new --category=zebra", "It has: noise, night_lamp"),
+        # What cannot be written is reported before any data is read.
+        ("--data=nowhere.npz --out=shapes.npz", "cannot write into shapes.npz: it is not a folder"),
+        ("--data=nowhere.npz --out=shapes.npz/a", "cannot write into shapes.npz/a: nothing can be"),
+        (f"--data=nowhere.npz --out={'a' * 300}", "File name too long"),
+    ],
+)
+def test_training_fails_before_it_begins(flags, message, archive, no_training, capsys):
+    Path("cut.npz").write_bytes(archive.read_bytes()[:-30])
+    np.savez("grids.npz", occupancy=np.zeros((2, 8, 8, 8)))
+    assert cli.main(["train", *flags.split()]) == 1
+    line = one_line(capsys)
+    assert line.startswith("descnet3d train: ") and message in line
+    assert sorted(os.listdir()) == ["cut.npz", "grids.npz", "shapes.npz"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("./zebras --data=shapes.npz", "there is no such folder"),
+        ("NAME --data=nowhere.npz", "there is no file nowhere.npz"),
+        ("NAME --data=shapes.npz --category=nigth_lamp", 'Did you mean "night_lamp"'),
+    ],
+)
+def test_evaluation_fails_before_keras_starts(words, message, preset, archive, no_training, capsys):
+    assert cli.main(["evaluate", *words.replace("NAME", preset).split()]) == 1
+    line = one_line(capsys)
+    assert line.startswith("descnet3d evaluate: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "message"),
+    [
+        ({"classes": ("nose", "lamp")}, "", "no category 'noise'. Did you mean \"nose\""),
+        ({}, "--category=night_lamp", "has 0 test shapes of the category 'night_lamp'"),
+        ({"occupancy": np.ones((8, 4, 4, 4))}, "", "grids of size (4, 4, 4), and the model makes"),
+    ],
+)
+def test_evaluation_fails_before_it_synthesises(
+    changes, flags, message, preset, archive, monkeypatch, capsys
+):
+    def synthesize(*arguments, **keywords):
+        pytest.fail("shapes were made before the mistake was reported")
+
+    monkeypatch.setattr(descnet3d.DescriptorNet, "synthesize", synthesize)
+    voxels.write_archive(archive, voxels.read_archive(archive)._replace(**changes))
+    assert cli.main(["evaluate", preset, "--data=shapes.npz", *flags.split()]) == 1
+    assert message in one_line(capsys)
+
+
+def test_evaluation_prints_a_table_and_leaves_the_preset_alone(preset, archive, capsys):
+    before = {path.name: path.read_bytes() for path in presets.find(preset).iterdir()}
+    assert cli.main(["evaluate", preset, "--data=shapes.npz", "--num=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| | synthesised | real test shapes | ratio |"
+    assert "| shapes | 2 | 3 | |" in lines
+    assert before == {path.name: path.read_bytes() for path in presets.find(preset).iterdir()}
 
 
 # --- help -----------------------------------------------------------------------------------------

@@ -109,3 +109,27 @@ def test_numbered_names_sort_in_their_order():
     names = [path.name for path in files.numbered("b.ply", 101)]
     assert names == sorted(set(names))
     assert names[-1] == "b_100.ply"
+
+
+@pytest.mark.parametrize("name", ["there", "new", "new/within/another", "link"])
+def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path, name):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    assert files.check_folder_writable(tmp_path / name) == (tmp_path / name).resolve()
+    assert sorted(os.listdir(tmp_path)) == ["link", "there"]
+    assert os.listdir(tmp_path / "there") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file", "cannot write into .*file: it is not a folder"),
+        ("file/new", r"cannot write into .*new: nothing can be created there \(Not a directory\)"),
+        ("new/" + "x" * 300, r"\(File name too long\)"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(files.OutputError, match=message):
+        files.check_folder_writable(tmp_path / name)
+    assert os.listdir(tmp_path) == ["file"]

@@ -37,7 +37,7 @@ def test_nothing_equals_nothing_and_misses_everything_else():
 def test_a_shape_in_the_reference_is_its_own_nearest():
     shapes = boxes(1, 2, 3, 5)
     nearest = metrics.nearest_shapes(shapes, shapes[::-1])
-    np.testing.assert_array_equal(nearest.index, [3, 2, 1, 0])
+    np.testing.assert_array_equal(nearest.row, [3, 2, 1, 0])
     np.testing.assert_array_equal(nearest.iou, 1)
 
 

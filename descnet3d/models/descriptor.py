@@ -299,7 +299,7 @@ class DescriptorNet(keras.Model):
 
     # --- Training ----------------------------------------------------------------------------
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         optimizer: Any = None,
         *,
@@ -350,7 +350,7 @@ class DescriptorNet(keras.Model):
             for position, variable in enumerate(variables)
         }
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         x: Any = None,
         *,
