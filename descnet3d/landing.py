@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from descnet3d import callbacks, cards, evaluation, view
+from descnet3d import callbacks, cards, evaluation, meshes, view
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.preset_folder import CONFIG, read_config
@@ -52,8 +52,8 @@ def train_preset(
         OutputError: when the folder holds a finished preset already.
     """
     folder = Path(folder)
-    if (folder / CONFIG).exists():
-        raise OutputError(f"{folder} holds a finished preset: give another folder, or remove it.")
+    refuse_finished(folder)
+    meshes.open3d()  # the sheets need it: better said now than after the training
     work = folder / "training"
 
     def watching(phase: str, done: int, epochs: int) -> list[keras.callbacks.Callback]:
@@ -95,6 +95,12 @@ def train_preset(
     for checkpoint in work.glob("*.npz"):
         checkpoint.unlink()
     return folder
+
+
+def refuse_finished(folder: Path) -> None:
+    """Raise an `OutputError` where a folder holds a finished preset already."""
+    if (folder / CONFIG).exists():
+        raise OutputError(f"{folder} holds a finished preset: give another folder, or remove it.")
 
 
 def evaluate_preset(

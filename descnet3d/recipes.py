@@ -82,6 +82,20 @@ class Recipe:
     sampling_temperature: float = 0.0
     sampling_initial_std: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Refuse what no run can follow; the rest is checked where it is used."""
+        for name in ("matching_steps", "likelihood_steps", "matching_warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
+        if not (self.matching_steps or self.likelihood_steps):
+            raise ValueError("matching_steps or likelihood_steps must be positive; both are 0.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but it is {self.batch_size}.")
+        if not set(self.mirror_axes) <= set("012"):
+            raise ValueError(
+                f"mirror_axes must be made of 0, 1 and 2, but it is {self.mirror_axes!r}."
+            )
+
 
 RECIPES = {
     "base": Recipe(),

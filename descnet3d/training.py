@@ -64,6 +64,8 @@ def train(
         DivergenceError: when training runs off.
     """
     shapes = as_occupancy(shapes, "shapes")
+    if network is None and len(set(shapes.shape[1:])) > 1:
+        raise ValueError(f"shapes must be on a cubic grid, but it is {shapes.shape[1:]}.")
     folder = Path(folder)
     _claim(folder, recipe)
     keras.utils.set_random_seed(recipe.seed)
@@ -86,8 +88,6 @@ def train(
         ("likelihood", recipe.likelihood_steps, _compile_likelihood),
     ]
     phases = [phase for phase in phases if phase[1]]
-    if not phases:
-        raise ValueError("matching_steps or likelihood_steps must be positive, but both are 0.")
     begun = [folder / f"{name}.npz" for name, _, _ in phases]
     first = max((i for i, path in enumerate(begun) if path.exists()), default=0)
     spent = 0.0

@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "descnet3d"
 FLOORS = [
     {"files", "numpy_files", "backend", "networks", "recipes", "console"},
     {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints"},
-    {"grids", "meshes", "models.descriptor", "models.pretraining", "cards"},
-    {"rendering", "presets", "evaluation", "training"},
-    {"view"},
+    {"grids", "meshes", "fitting", "models.pretraining", "cards"},
+    {"rendering", "models.descriptor"},
+    {"view", "presets", "evaluation", "training"},
     {"callbacks"},
     {"landing"},
     {"cli"},

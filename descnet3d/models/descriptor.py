@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,38 +13,18 @@ from keras import ops
 
 from descnet3d import backend, networks, preset_folder
 from descnet3d.batches import VoxelBatches
-from descnet3d.chains import ChainSettings, PersistentChains
+from descnet3d.chains import PersistentChains
+from descnet3d.fitting import DivergenceError, DivergenceWatch, EpochSettings, MaximumLikelihood
 from descnet3d.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
 from descnet3d.voxels import as_occupancy
+
+__all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
 
 if TYPE_CHECKING:
     from descnet3d.models.pretraining import EquilibriumMatching
 
 # Long runs are cut into compiled pieces of this many steps, so that their progress can be shown.
 STEPS_PER_PIECE = 10
-# Chains this many reference standard deviations away from 0 can only be running off.
-PLAUSIBLE_RANGE = 40.0
-
-
-class DivergenceError(RuntimeError):
-    """Training left the range in which its numbers mean anything."""
-
-
-@dataclass(frozen=True)
-class MaximumLikelihood:
-    """Maximum likelihood by Langevin dynamics: mode seeking, then mode shifting (eq. 4).
-
-    Attributes:
-        weight: what the ascent on mean f(Y) - mean f(Ỹ) is multiplied by.
-        langevin: the mode seeking of one iteration.
-        chains: where it starts.
-        noise_until_epoch: the first epoch without Langevin noise; None keeps the noise.
-    """
-
-    weight: float = 1.0
-    langevin: LangevinSettings = LangevinSettings()
-    chains: ChainSettings = ChainSettings()
-    noise_until_epoch: int | None = None
 
 
 class DescriptorNet(keras.Model):
@@ -385,7 +365,7 @@ class DescriptorNet(keras.Model):
             x = VoxelBatches(shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes)
             # Keras would shuffle the batches once more, by a state that no checkpoint holds.
             keras_arguments["shuffle"] = False
-        callbacks = [_EpochSettings(x), _DivergenceWatch(), *(callbacks or [])]
+        callbacks = [EpochSettings(x), DivergenceWatch(), *(callbacks or [])]
         return super().fit(x, initial_epoch=initial_epoch, callbacks=callbacks, **keras_arguments)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -492,43 +472,6 @@ class DescriptorNet(keras.Model):
 
     def _reseed(self, seed: int) -> None:
         self.sampling_noise.state.assign(np.array([seed, 0], dtype="uint32"))
-
-
-class _EpochSettings(keras.callbacks.Callback):
-    """Sets what changes with the epoch: the order of the shapes, and the Langevin noise."""
-
-    def __init__(self, data: Any) -> None:
-        super().__init__()
-        self.data = data
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if isinstance(self.data, VoxelBatches):
-            self.data.epoch = epoch
-        likelihood = self.model.likelihood
-        if likelihood is not None:
-            limit = likelihood.noise_until_epoch
-            noisy = limit is None or epoch < limit
-            self.model.noise_level.assign(likelihood.langevin.temperature if noisy else 0.0)
-
-
-class _DivergenceWatch(keras.callbacks.Callback):
-    """Stops training as soon as its numbers mean nothing any more."""
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        broken = [name for name, value in logs.items() if not math.isfinite(value)]
-        limit = PLAUSIBLE_RANGE * self.model.reference_std
-        if broken:
-            found = f"{', '.join(broken)} is no longer finite"
-        elif logs.get("chain_range", 0.0) > limit:
-            found = f"a chain reached {logs['chain_range']:.3g}, beyond any shape ({limit:.3g})"
-        else:
-            return
-        raise DivergenceError(
-            f"Training diverged at batch {batch + 1} of the epoch: {found}. Go on from the last "
-            "checkpoint with a smaller learning rate (a tenth, say), a smaller Langevin step_size, "
-            "or a larger chains.restart_rate."
-        )
 
 
 def _require_positive_integer(name: str, value: Any) -> None:

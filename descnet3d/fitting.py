@@ -1,0 +1,77 @@
+"""What a `fit` of a descriptor is made of: its objective, its epochs, its end when it diverges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from descnet3d.batches import VoxelBatches
+from descnet3d.chains import ChainSettings
+from descnet3d.langevin import LangevinSettings
+
+# Chains this many reference standard deviations away from 0 can only be running off.
+PLAUSIBLE_RANGE = 40.0
+
+
+class DivergenceError(RuntimeError):
+    """Training left the range in which its numbers mean anything."""
+
+
+@dataclass(frozen=True)
+class MaximumLikelihood:
+    """Maximum likelihood by Langevin dynamics: mode seeking, then mode shifting (eq. 4).
+
+    Attributes:
+        weight: what the ascent on mean f(Y) - mean f(Ỹ) is multiplied by.
+        langevin: the mode seeking of one iteration.
+        chains: where it starts.
+        noise_until_epoch: the first epoch without Langevin noise; None keeps the noise.
+    """
+
+    weight: float = 1.0
+    langevin: LangevinSettings = LangevinSettings()
+    chains: ChainSettings = ChainSettings()
+    noise_until_epoch: int | None = None
+
+
+class EpochSettings(keras.callbacks.Callback):
+    """Sets what changes with the epoch: the order of the shapes, and the Langevin noise."""
+
+    def __init__(self, data: Any) -> None:
+        """Take the data of the fit, whose order is set where it is a `VoxelBatches`."""
+        super().__init__()
+        self.data = data
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Set them."""
+        if isinstance(self.data, VoxelBatches):
+            self.data.epoch = epoch
+        likelihood = self.model.likelihood
+        if likelihood is not None:
+            limit = likelihood.noise_until_epoch
+            noisy = limit is None or epoch < limit
+            self.model.noise_level.assign(likelihood.langevin.temperature if noisy else 0.0)
+
+
+class DivergenceWatch(keras.callbacks.Callback):
+    """Stops training as soon as its numbers mean nothing any more."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Look at the metrics of the batch."""
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        broken = [name for name, value in logs.items() if not math.isfinite(value)]
+        limit = PLAUSIBLE_RANGE * self.model.reference_std
+        if broken:
+            found = f"{', '.join(broken)} is no longer finite"
+        elif logs.get("chain_range", 0.0) > limit:
+            found = f"a chain reached {logs['chain_range']:.3g}, beyond any shape ({limit:.3g})"
+        else:
+            return
+        raise DivergenceError(
+            f"Training diverged at batch {batch + 1} of the epoch: {found}. Go on from the last "
+            "checkpoint with a smaller learning rate (a tenth, say), a smaller Langevin step_size, "
+            "or a larger chains.restart_rate."
+        )

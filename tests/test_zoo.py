@@ -1,0 +1,56 @@
+"""The presets that are shipped, held to what their cards say of them."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from descnet3d import evaluation, metrics, presets, voxels
+
+SHIPPED = [preset.id for preset in presets.list_presets()]
+# What the real test shapes of the archive reach themselves (share and IoU of the nearest training
+# shape), and the shares of it that a synthesis preset must reach.
+SHARE_FLOOR, IOU_FLOOR = 0.95, 0.75
+
+
+def test_the_first_presets_are_there():
+    assert {"synthesis_toilet_32", "synthesis_sofa_32"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_preset_is_small_described_and_whole(name):
+    preset = next(preset for preset in presets.list_presets() if preset.id == name)
+    assert (preset.path / "weights.npz").stat().st_size < 5_000_000
+    model = presets.load(name)
+    assert model.network.count_params() == preset.parameters
+    digest = hashlib.sha256((preset.path / "weights.npz").read_bytes()).hexdigest()
+    assert model.preset["weights"]["sha256"] == digest
+    card = (preset.path / "card.md").read_text()
+    for name, value in preset.scores.items():
+        assert f"{value:.4g}" in card, name
+    for file in ("recipe.flags", "sheet.png"):
+        assert (preset.path / file).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("synthesis_")])
+def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet10):
+    model = presets.load(name)
+    archive = voxels.read_archive(modelnet10)
+    # Another seed than the card's: the figures are the model's, not the seed's.
+    scores, real = evaluation.evaluate_synthesis(
+        model, archive, model.preset["category"], num=64, seed=1
+    )
+    assert scores.empty == 0 and scores.alike == 0
+    assert abs(scores.occupancy_ratio - 1) < 0.15
+    assert scores.nearest_share >= SHARE_FLOOR * real.nearest_share
+    assert scores.nearest_iou >= IOU_FLOOR * real.nearest_iou
+    assert scores.copies <= 0.05
+
+
+@pytest.mark.slow
+def test_different_seeds_give_different_toilets():
+    model = presets.load("toilet")
+    first, second = (model.synthesize(4, seed=seed) for seed in (10, 11))
+    assert metrics.intersection_over_union(first, second).max() < 0.95
+    assert np.array_equal(first, model.synthesize(4, seed=10))
