@@ -35,7 +35,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     """Keeps the whole training state in one file: weights, optimizer, chains and random state.
 
     It is written at the end of an epoch, by an atomic rename, so that a run killed at any moment
-    leaves a whole checkpoint.
+    leaves a whole checkpoint, and never from numbers that are no longer finite, so that a run that
+    diverged leaves its last good one.
 
     Args:
         path: the file, an ``.npz``.
@@ -59,9 +60,17 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write a checkpoint, unless the last one is young."""
-        if time.monotonic() - self._written >= self.every_seconds:
+        old_enough = time.monotonic() - self._written >= self.every_seconds
+        if old_enough and _is_finite(self.model):
             save(self.model, self.path, Progress(epoch + 1, self.core_seconds))
             self._written = time.monotonic()
+
+
+def _is_finite(model: Any) -> bool:
+    return all(
+        bool(keras.ops.all(keras.ops.isfinite(keras.ops.cast(variable.value, "float32"))))
+        for variable in model.training_state.values()
+    )
 
 
 def save(model: Any, path: Path, progress: Progress) -> None:

@@ -28,7 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
-    return console.run(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = console.run(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output (head, say) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return console.DONE
+    return status
 
 
 def start_keras() -> None:

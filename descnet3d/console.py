@@ -91,6 +91,8 @@ def _run(command: Command, words: Sequence[str]) -> int:
         if sys.stdout.isatty():
             print()  # a progress bar leaves its line open
         return _complain(command.name, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if not _is_expected(error) or (values.is_parsed() and values.debug):
             raise

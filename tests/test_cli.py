@@ -444,3 +444,11 @@ def test_the_table_of_presets(monkeypatch, workplace, capsys):
         "synthesis_toilet_32  toilet    synthesis  32x32x32  2,900,000   iou 0.812, copies 0",
         "recovery_x_8         x         recovery   8x8x16    12",
     ]
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = f"{sys.executable} -m descnet3d.cli train --help | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    first, status = done.stdout.splitlines()
+    assert first == "usage: descnet3d train [--flags]"
+    assert status == "0" and "Traceback" not in done.stderr

@@ -292,9 +292,11 @@ np.savez(sys.argv[3], energy=model.energy(shapes), end=np.asarray(end),
 
 
 @pytest.mark.slow
-def test_both_backends_give_the_same_energies_and_trajectories(tmp_path):
+@pytest.mark.parametrize("name", ["paper", "base"])
+def test_both_backends_give_the_same_energies_and_trajectories(name, tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    small_model().save_preset(tmp_path / "preset", weights_dtype="float32")
+    network = small_network() if name == "paper" else networks.base(SIZE, width=8, code=16)
+    DescriptorNet(network, voxel_mean=0.5).save_preset(tmp_path / "preset", weights_dtype="float32")
     generator = np.random.default_rng(0)
     start = generator.normal(size=(3, SIZE, SIZE, SIZE, 1)).astype("float32")
     np.savez(tmp_path / "inputs.npz", shapes=boxes(4), start=start)

@@ -14,7 +14,7 @@ from keras import ops
 
 from descnet3d import networks
 from descnet3d.batches import VoxelBatches
-from descnet3d.checkpoints import CheckpointError
+from descnet3d.checkpoints import CheckpointError, TrainingCheckpoint
 from descnet3d.recipes import RECIPES, Recipe, described
 from descnet3d.training import train
 
@@ -23,6 +23,7 @@ QUICK = replace(
     RECIPES["base"],
     batch_size=4,
     matching_steps=9,
+    matching_warmup=2,
     likelihood_steps=9,
     langevin_steps=2,
     chains_per_step=3,
@@ -114,6 +115,17 @@ def test_a_process_killed_while_it_writes_leaves_a_checkpoint_that_loads(tmp_pat
         epochs = int(file["progress"][0])
         assert all(np.isfinite(file[name]).all() for name in file.files)
     assert 0 < epochs < 1000
+
+
+def test_weights_that_are_no_longer_finite_do_not_replace_a_good_checkpoint(tmp_path):
+    model = train(boxes(), QUICK, tmp_path, network=small_network()).model
+    keeper = TrainingCheckpoint(tmp_path / "kept.npz", every_seconds=0.0)
+    keeper.set_model(model)
+    keeper.on_epoch_end(0)
+    kept = (tmp_path / "kept.npz").read_bytes()
+    model.network.variables[0].assign(model.network.variables[0].value * np.nan)
+    keeper.on_epoch_end(1)
+    assert (tmp_path / "kept.npz").read_bytes() == kept
 
 
 def test_a_folder_of_a_run_with_other_settings_is_refused(tmp_path):
