@@ -24,6 +24,7 @@ QUICK = replace(
     batch_size=4,
     matching_steps=9,
     matching_warmup=2,
+    average=0.5,
     likelihood_steps=9,
     langevin_steps=2,
     chains_per_step=3,
