@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -16,12 +16,10 @@ from descnet3d.batches import VoxelBatches
 from descnet3d.chains import PersistentChains
 from descnet3d.fitting import DivergenceError, DivergenceWatch, EpochSettings, MaximumLikelihood
 from descnet3d.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
+from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.voxels import as_occupancy
 
 __all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
-
-if TYPE_CHECKING:
-    from descnet3d.models.pretraining import EquilibriumMatching
 
 # Long runs are cut into compiled pieces of this many steps, so that their progress can be shown.
 STEPS_PER_PIECE = 10
@@ -292,15 +290,21 @@ class DescriptorNet(keras.Model):
         Args:
             optimizer: a Keras optimizer. With `gradient_accumulation_steps` set to the number of
                 batches it takes one step a pass over the data, as the original code does. None
-                stands for Adam(1e-4, β₁ = 0.5).
-            likelihood: maximum likelihood by Langevin dynamics; the objective where both are None.
-            matching: simulation-free pretraining, alone or beside `likelihood`.
+                stands for Adam(1e-4, β₁ = 0.5), with averaged weights and clipped gradients where
+                a preset is fine-tuned.
+            likelihood: maximum likelihood by Langevin dynamics; the default of a new model.
+            matching: simulation-free pretraining, alone or beside `likelihood`; the default of a
+                model that was loaded from a preset.
             keras_arguments: passed on to `keras.Model.compile`.
         """
         if likelihood is None and matching is None:
-            likelihood = MaximumLikelihood()
+            if self.preset:
+                matching = EquilibriumMatching()
+            else:
+                likelihood = MaximumLikelihood()
         if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5)
+            kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
+            optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
         self.likelihood, self.matching = likelihood, matching
         self.chains: PersistentChains | None = None
         self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
@@ -334,7 +338,7 @@ class DescriptorNet(keras.Model):
         self,
         x: Any = None,
         *,
-        batch_size: int = 32,
+        batch_size: int = 8,
         initial_epoch: int = 0,
         mirror_axes: tuple[int, ...] = (),
         callbacks: list[keras.callbacks.Callback] | None = None,
