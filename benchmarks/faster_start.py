@@ -37,6 +37,7 @@ PAPER = replace(
     sampling_steps=400,
     sampling_step_size=0.0866,
     sampling_initial_std=0.5,
+    sampling_rounds=1,
 )
 
 

@@ -55,7 +55,8 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
         f"{model['voxel_mean']:.4g}.",
         "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
-        "from noise of standard deviation {initial_std}.".format(**model["sampling"]),
+        "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
+        "{contraction} between them.".format(**model["sampling"]),
         "",
         "## Training",
         "",

@@ -22,12 +22,18 @@ class LangevinSettings:
         step_size: √Δτ, in model space (occupied and empty voxels are 1 apart).
         temperature: the noise's variance relative to eq. 3; 1 samples exp(-E), 0 descends E.
         initial_std: the standard deviation of the noise that fresh chains start from.
+        rounds: how many runs the steps are shared out to. Each run but the first starts from
+            `contraction` times where the last one ended, as the reference's own drift would move
+            it: details fade before the whole does, and are decided anew under the same whole.
+        contraction: that factor.
     """
 
     num_steps: int = 20
     step_size: float = 0.1
     temperature: float = 1.0
     initial_std: float = 0.5
+    rounds: int = 1
+    contraction: float = 0.3
 
     def __post_init__(self) -> None:
         """Refuse settings that no dynamics can run with."""
@@ -39,6 +45,16 @@ class LangevinSettings:
                 raise ValueError(f"{name} must be positive, but it is {value!r}.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature must be 0 or more, but it is {self.temperature!r}.")
+        if not isinstance(self.rounds, int) or self.rounds < 1:
+            raise ValueError(f"rounds must be a positive integer, but it is {self.rounds!r}.")
+        if not 0 < self.contraction <= 1:
+            raise ValueError(f"contraction must be in (0, 1], but it is {self.contraction!r}.")
+
+    def steps_of_rounds(self) -> list[int]:
+        """How many steps each round has: as equal as can be, the longer ones first, none empty."""
+        rounds = min(self.rounds, self.num_steps)
+        shared, more = divmod(self.num_steps, rounds)
+        return [shared + (index < more) for index in range(rounds)]
 
 
 class LangevinDiagnostics(NamedTuple):

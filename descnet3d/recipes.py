@@ -47,6 +47,8 @@ class Recipe:
         sampling_step_size: their size.
         sampling_temperature: their temperature.
         sampling_initial_std: the standard deviation of the noise that `synthesize` starts from.
+        sampling_rounds: the rounds that its steps are shared out to.
+        sampling_contraction: what shapes are multiplied by between two rounds.
     """
 
     network: str = "base"
@@ -77,10 +79,12 @@ class Recipe:
     langevin_temperature: float = 0.09
     langevin_initial_std: float = 0.5
     noise_until_epoch: int = 0
-    sampling_steps: int = 100
+    sampling_steps: int = 200
     sampling_step_size: float = 0.0866
     sampling_temperature: float = 0.0
     sampling_initial_std: float = 0.5
+    sampling_rounds: int = 4
+    sampling_contraction: float = 0.3
 
     def __post_init__(self) -> None:
         """Refuse what no run can follow; the rest is checked where it is used."""
@@ -122,6 +126,7 @@ RECIPES = {
         sampling_steps=2000,
         sampling_step_size=0.1,
         sampling_initial_std=1.0,
+        sampling_rounds=1,
     ),
 }
 

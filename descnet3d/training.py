@@ -79,6 +79,8 @@ def train(
             recipe.sampling_step_size,
             recipe.sampling_temperature,
             recipe.sampling_initial_std,
+            recipe.sampling_rounds,
+            recipe.sampling_contraction,
         ),
         seed=recipe.seed,
     )

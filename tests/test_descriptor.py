@@ -92,6 +92,22 @@ def test_seeds_decide_the_shapes_and_batches_do_not_repeat():
     assert np.abs(unseeded[0] - unseeded[1]).max() > 0.1
 
 
+def test_rounds_begin_from_the_contracted_end_of_the_last():
+    """On the reference alone the whole way is in closed form: a factor a step, and one a round."""
+    inputs = keras.Input((SIZE, SIZE, SIZE, 1))
+    nothing = keras.layers.Dense(1, kernel_initializer="zeros")(keras.layers.Flatten()(inputs))
+    lengths = []
+    for settings in (
+        LangevinSettings(7, 0.1, 0.0, 0.05),
+        LangevinSettings(7, 0.1, 0.0, 0.05, rounds=3, contraction=0.5),
+    ):
+        model = DescriptorNet(keras.Model(inputs, nothing), voxel_mean=0.5, sampling=settings)
+        lengths.append(model.synthesize(2, seed=0) - 0.5)
+    assert LangevinSettings(7, rounds=3).steps_of_rounds() == [3, 2, 2]
+    assert LangevinSettings(2, rounds=3).steps_of_rounds() == [1, 1]
+    np.testing.assert_allclose(lengths[1], 0.25 * lengths[0], atol=1e-6)
+
+
 def test_langevin_descends_the_energy_of_the_model():
     model = small_model()
     start = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, SIZE, 1)).astype("float32")

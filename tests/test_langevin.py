@@ -104,7 +104,14 @@ def test_noise_needs_somewhere_to_come_from():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_steps", 0), ("step_size", -0.1), ("temperature", -1.0), ("initial_std", float("nan"))],
+    [
+        ("num_steps", 0),
+        ("step_size", -0.1),
+        ("temperature", -1.0),
+        ("initial_std", float("nan")),
+        ("rounds", 0),
+        ("contraction", 0.0),
+    ],
 )
 def test_settings_without_a_meaning_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):

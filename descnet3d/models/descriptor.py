@@ -191,7 +191,11 @@ class DescriptorNet(keras.Model):
         for start in range(0, num, batch_size):
             count = min(batch_size, num - start)
             noise = keras.random.normal((count, *self.grid, 1), seed=self.sampling_noise)
-            positions, _ = self.run_langevin(settings.initial_std * noise, settings, bar)
+            positions = settings.initial_std * noise
+            for index, steps in enumerate(settings.steps_of_rounds()):
+                if index:
+                    positions = settings.contraction * positions
+                positions, _ = self.run_langevin(positions, replace(settings, num_steps=steps), bar)
             shapes.append(self.to_occupancy(positions))
         return np.concatenate(shapes)
 
@@ -202,7 +206,7 @@ class DescriptorNet(keras.Model):
 
         Args:
             initial: where the chains start, in model space, ``[n, D, H, W, 1]``.
-            settings: steps, step size and temperature.
+            settings: steps, step size and temperature; one round.
             bar: a progress bar that counts the steps.
 
         Returns:
