@@ -78,7 +78,7 @@ class DescriptorNet(keras.Model):
         self.built = True
         self._compiled_energy = backend.compiled(self.energy_of)
         self._compiled_pieces: dict[tuple[int, bool], Any] = {}
-        self._intermediates: keras.Model | None = None
+        self._compiled_features: Any = None
 
     # --- The model ---------------------------------------------------------------------------
 
@@ -131,26 +131,17 @@ class DescriptorNet(keras.Model):
             batch_size: shapes at a time.
 
         Returns:
-            A float32 array ``[n, d]``: for each convolution the mean and the maximum of each
-            filter's response, and the responses of dense layers, in the network's order.
+            A float32 array ``[n, d]``, in the network's order: for each layer whose responses lie
+            in space (convolutions, responses of patches) the mean and the maximum of each filter's,
+            and the responses of the other dense layers.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid.
         """
-        if self._intermediates is None:
-            self._intermediates = networks.intermediates(self.network)
-        intermediates = self._intermediates
-
-        def pooled(positions: Any) -> Any:
-            parts = []
-            for response in intermediates(positions, training=False).values():
-                if len(response.shape) == 5:
-                    parts += [ops.mean(response, (1, 2, 3)), ops.max(response, (1, 2, 3))]
-                else:
-                    parts.append(ops.reshape(response, (ops.shape(response)[0], -1)))
-            return ops.concatenate(parts, axis=1)
-
-        return self._in_batches(backend.compiled(pooled), shapes, batch_size)
+        if self._compiled_features is None:
+            intermediates = networks.intermediates(self.network)
+            self._compiled_features = backend.compiled(lambda y: _pooled(intermediates(y)))
+        return self._in_batches(self._compiled_features, shapes, batch_size)
 
     def synthesize(
         self,
@@ -480,6 +471,19 @@ class DescriptorNet(keras.Model):
 
     def _reseed(self, seed: int) -> None:
         self.sampling_noise.state.assign(np.array([seed, 0], dtype="uint32"))
+
+
+def _pooled(responses: dict[str, Any]) -> Any:
+    """Mean and maximum over space of each convolution's responses; other responses as they are."""
+    parts = []
+    for response in responses.values():
+        if len(response.shape) == 5:
+            parts += [ops.mean(response, (1, 2, 3)), ops.max(response, (1, 2, 3))]
+        elif len(response.shape) == 3:
+            parts += [ops.mean(response, 1), ops.max(response, 1)]
+        else:
+            parts.append(response)
+    return ops.concatenate(parts, axis=1)
 
 
 def _require_positive_integer(name: str, value: Any) -> None:
