@@ -13,6 +13,10 @@ import keras
 SUPPORTED = ("tensorflow", "torch")
 
 
+class BackendError(ValueError):
+    """The Keras backend in use can't do what is asked for."""
+
+
 def require_gradients(purpose: str) -> None:
     """Raise where the Keras backend has no gradients behind this seam.
 
@@ -20,11 +24,11 @@ def require_gradients(purpose: str) -> None:
         purpose: what needs them, the subject of the message ("training").
 
     Raises:
-        RuntimeError: on a backend other than TensorFlow and PyTorch.
+        BackendError: on a backend other than TensorFlow and PyTorch.
     """
     name = keras.backend.backend()
     if name not in SUPPORTED:
-        raise RuntimeError(
+        raise BackendError(
             f"{purpose} needs the TensorFlow or the PyTorch backend of Keras, but the backend is "
             f"{name!r}: set KERAS_BACKEND=tensorflow (or torch) before Keras is imported."
         )

@@ -16,7 +16,7 @@ MEANINGS = {
     "occupancy_ratio": "mean occupancy, relative to the training shapes'",
     "copies": "share above an IoU of 0.98 with a training shape",
     "empty": "empty shapes",
-    "alike": "shapes identical to another of the set",
+    "alike": "shapes identical to an earlier one of the set",
     "pairwise_iou": "mean IoU of pairs (the lower, the more diverse)",
 }
 
@@ -37,7 +37,7 @@ def write(folder: str | Path) -> Path:
     config = read_config(folder)
     path = folder / "card.md"
     with replacing(path) as temporary:
-        temporary.write_text(_text(folder, config))
+        temporary.write_text(_text(folder, config), encoding="utf-8")
     return path
 
 
@@ -87,11 +87,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         "",
         "## Data and terms",
         "",
-        training.get(
-            "terms",
-            "Trained on ModelNet10 (Princeton), which is released for academic use; the shapes "
-            "themselves are not part of this preset. The weights are released under Apache-2.0.",
-        ),
+        training.get("terms") or "Trained on the shapes that `--data` named; their terms apply.",
         "",
     ]
     return "\n".join(lines)

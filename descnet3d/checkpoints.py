@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +107,7 @@ def restore(model: Any, path: Path) -> Progress:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} can't be read as a checkpoint: {error}.") from None
     state = model.training_state
     epochs, core_seconds = arrays.pop(PROGRESS, (-1, 0.0))

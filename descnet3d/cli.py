@@ -174,6 +174,12 @@ def _train_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string("id", None, "The preset's id.", flag_values=values)
+    flags.DEFINE_string(
+        "terms",
+        None,
+        "Where the shapes come from, and their terms, for the card.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "sheet_every",
         5.0,
@@ -228,6 +234,7 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
         category=values.category,
         flags=words,
         sheet_every=values.sheet_every,
+        terms=values.terms,
     )
     print(f"wrote {folder}: descnet3d synthesize {folder} --out=shapes.png")
 

@@ -24,7 +24,7 @@ class SynthesisScores:
         occupancy_ratio: mean occupancy, relative to the category's training shapes.
         copies: the share whose IoU with a training shape is above 0.98.
         empty: how many are empty.
-        alike: how many pairs are identical.
+        alike: how many are identical to an earlier one.
         pairwise_iou: mean IoU of the pairs; the lower, the more diverse.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from descnet3d import callbacks, cards, evaluation, meshes, view
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.preset_folder import CONFIG, read_config
+from descnet3d.preset_folder import CONFIG, as_json, read_config
 from descnet3d.recipes import Recipe
 from descnet3d.training import train
 from descnet3d.voxels import VoxelArchive
@@ -30,6 +29,7 @@ def train_preset(
     category: str | None = None,
     flags: list[str] | None = None,
     sheet_every: float = 5.0,
+    terms: str | None = None,
 ) -> Path:
     """Train a descriptor and write it as a preset, with its recipe, a sheet and a card.
 
@@ -44,6 +44,7 @@ def train_preset(
         category: what the shapes are.
         flags: the command-line flags that make this recipe, kept in `recipe.flags`.
         sheet_every: minutes between sheets; 0 for none.
+        terms: where the shapes come from and what their terms are, for the card.
 
     Returns:
         The folder.
@@ -68,17 +69,15 @@ def train_preset(
         return chosen
 
     model, core_minutes = train(shapes, recipe, work, callbacks=watching)
-    category = category or "shapes"
-    name = name or f"synthesis_{category}_{model.grid[0]}"
-    words = [*(flags or []), f"--category={category}"]
+    words = [*(flags or []), *([f"--category={category}"] if category else [])]
+    kind = category or "shapes"
+    name = name or f"synthesis_{kind}_{model.grid[0]}"
     model.save_preset(
         folder,
         id=name,
         task="synthesis",
-        category=category,
-        description=f"A 3D DescriptorNet of the ModelNet10 category {category}."
-        if category != "shapes"
-        else "A 3D DescriptorNet.",
+        category=kind,
+        description=f"A 3D DescriptorNet that synthesises: {kind.replace('_', ' ')}.",
         training={
             "command": f"descnet3d train --flagfile=recipe.flags --data=ARCHIVE --out={name}",
             "shapes": len(shapes),
@@ -86,10 +85,11 @@ def train_preset(
             "machine": f"{platform.system()} {platform.machine()}",
             "software": f"Keras {keras.__version__} on {keras.backend.backend()}",
             "recipe": asdict(recipe),
+            "terms": terms,
         },
     )
     with replacing(folder / "recipe.flags") as path:
-        path.write_text("\n".join(words) + "\n")
+        path.write_text("\n".join(words) + "\n", encoding="utf-8")
     _write_sheet(model, folder, seed=0)
     cards.write(folder)
     for checkpoint in work.glob("*.npz"):
@@ -99,7 +99,7 @@ def train_preset(
 
 def refuse_finished(folder: Path) -> None:
     """Raise an `OutputError` where a folder holds a finished preset already."""
-    if (folder / CONFIG).exists():
+    if (folder / "card.md").exists():  # the last file that a run writes
         raise OutputError(f"{folder} holds a finished preset: give another folder, or remove it.")
 
 
@@ -141,7 +141,7 @@ def evaluate_preset(
             f"--num={num} --seed={seed}"
         )
         with replacing(folder / CONFIG) as path:
-            path.write_text(json.dumps(config, indent=1) + "\n")
+            path.write_text(as_json(config), encoding="utf-8")
         _write_sheet(model, folder, seed)
         cards.write(folder)
     return evaluation.table(scores, real)

@@ -78,13 +78,15 @@ def base(
 
     Returns:
         A network with the intermediates ``patch_responses``, ``patch_channels``, ``code_1``,
-        ``code_2`` and others, ``redrawn`` (U) and ``score``.
+        ``code_2``, ``context`` and others.
 
     Raises:
         ValueError: when patches don't fill the grid.
     """
     if size % patch:
-        raise ValueError(f"size must be a multiple of {patch}, but it is {size}.")
+        raise ValueError(
+            f"the grid's side must be a multiple of {patch} for this network, but it is {size}."
+        )
     side, volume = size // patch, patch**3
     count, voxels = side**3, size**3
 
@@ -179,25 +181,34 @@ def _normal(stddev: float) -> keras.initializers.Initializer:
 NETWORKS: dict[str, Callable[..., keras.Model]] = {"paper": paper, "base": base}
 
 
-def build(name: str, size: int = 32) -> keras.Model:
+def build(name: str, size: int = 32, reference_std: float = 0.5) -> keras.Model:
     """A network of this module by its name.
 
+    Args:
+        name: "paper" or "base".
+        size: the grid's side, in voxels.
+        reference_std: s of the energy that the network will be part of.
+
     Raises:
-        ValueError: when there is no such network.
+        ValueError: when there is no such network, or not on such a grid.
     """
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, but it is {name!r}.")
-    return NETWORKS[name](size)
+    return base(size, reference_std=reference_std) if name == "base" else NETWORKS[name](size)
 
 
 def intermediates(network: keras.Model) -> keras.Model:
-    """The network with every response of its convolutions and dense layers as outputs, by name.
+    """The network with the responses of its convolutions and dense layers as outputs, by name.
 
     Args:
         network: a functional network, of this module or a user's own.
 
     Returns:
-        A model that maps ``[n, D, H, W, 1]`` to a dictionary of layer names to responses.
+        A model that maps ``[n, D, H, W, 1]`` to a dictionary of layer names to responses, all but
+        the score itself.
+
+    Raises:
+        ValueError: when the network has no such layer.
     """
     kinds = (layers.Conv3D, layers.Dense, layers.EinsumDense)
     outputs = {
@@ -205,4 +216,8 @@ def intermediates(network: keras.Model) -> keras.Model:
         for layer in network.layers
         if isinstance(layer, kinds) and layer.output is not network.outputs[0]
     }
+    if not outputs:
+        raise ValueError(
+            "network has no convolution or hidden dense layer of its own to take responses from."
+        )
     return keras.Model(network.inputs, outputs)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from descnet3d.files import replacing
+from descnet3d.files import check_folder_writable, replacing
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -38,21 +40,30 @@ def write(
     """
     if weights_dtype not in ("float16", "float32"):
         raise ValueError(f"weights_dtype must be float16 or float32, but it is {weights_dtype!r}.")
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder_writable(folder)
     arrays = {}
-    for variable in network.variables:
+    for index, variable in enumerate(network.variables):
         array = keras.ops.convert_to_numpy(variable.value)
         if array.dtype == np.float32 and np.abs(array).max(initial=0) <= np.finfo(np.float16).max:
             array = array.astype(weights_dtype)
-        arrays[variable.path] = array
-    with replacing(folder / WEIGHTS) as path:
-        np.savez_compressed(path, **arrays)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        arrays[f"{index:03d}/{variable.path}"] = array
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    digest = hashlib.sha256(file.getvalue()).hexdigest()
     weights = {"file": WEIGHTS, "dtype": weights_dtype, "sha256": digest}
-    config = {**config, "format": FORMAT, "weights": weights}
+    text = as_json({**config, "format": FORMAT, "weights": weights})
+    # Nothing of an earlier preset there is touched before all of the new one stands.
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / WEIGHTS) as path:
+        path.write_bytes(file.getvalue())
     with replacing(folder / CONFIG) as path:
-        Path(path).write_text(json.dumps(config, indent=1) + "\n")
+        path.write_text(text, encoding="utf-8")
     return folder
+
+
+def as_json(config: dict[str, Any]) -> str:
+    """The text of a `config.json`; NumPy's numbers are written as numbers."""
+    return json.dumps(config, indent=1, default=lambda number: number.item()) + "\n"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -63,7 +74,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PresetError(f"{folder} is not a preset: it has no {CONFIG}.") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -75,9 +86,14 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has format {config['format']}, and this version of descnet3d reads up to "
             f"{FORMAT}: install a newer one."
         )
-    missing = {"model", "weights"} - set(config)
-    if missing:
-        raise PresetError(f"{path} lacks {', '.join(sorted(missing))}.")
+    for part, keys in (
+        ("model", ("network", "voxel_mean", "reference_std", "sampling")),
+        ("weights", ("file", "sha256")),
+    ):
+        value = config.get(part)
+        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+        if missing:
+            raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
     return config
 
 
@@ -100,30 +116,40 @@ def read_network(folder: Path, config: dict[str, Any]) -> keras.Model:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise PresetError(f"{path} can't be read as weights: {error}.") from None
-    network = keras.saving.deserialize_keras_object(config["model"]["network"], safe_mode=True)
+    try:
+        network = keras.saving.deserialize_keras_object(config["model"]["network"], safe_mode=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PresetError(f"{folder / CONFIG} describes no network: {error}.") from None
+    if not isinstance(network, keras.Model):
+        raise PresetError(f"{folder / CONFIG} describes no network, but {str(network)[:60]!r}.")
     merge(network.variables, arrays, str(path))
     return network
 
 
 def merge(variables: list[keras.Variable], arrays: dict[str, np.ndarray], source: str) -> None:
-    """Give every variable the array of its path; anything missing, left over or misshapen raises.
+    """Give every variable its array, in order; anything missing, left over or misshapen raises.
+
+    Args:
+        variables: those of a network, in its order.
+        arrays: by names that begin with their number in that order.
+        source: where they come from, for the message.
 
     Raises:
         PresetError: naming the variable and both shapes.
     """
-    paths = {variable.path: variable for variable in variables}
-    for path, variable in paths.items():
-        if path not in arrays:
-            raise PresetError(f"{source} has no weights for {path} {tuple(variable.shape)}.")
-        if tuple(variable.shape) != arrays[path].shape:
+    names = sorted(arrays)
+    for variable, name in zip(variables, names, strict=False):
+        if tuple(variable.shape) != arrays[name].shape:
             raise PresetError(
-                f"{source} holds {path} with shape {arrays[path].shape}, but the network has "
-                f"{tuple(variable.shape)}."
+                f"{source} holds {name} with shape {arrays[name].shape}, but the network's "
+                f"{variable.path} has {tuple(variable.shape)}."
             )
-    left_over = sorted(set(arrays) - set(paths))
-    if left_over:
-        raise PresetError(f"{source} holds {left_over[0]}, which the network doesn't have.")
-    for path, variable in paths.items():
-        variable.assign(arrays[path].astype(variable.dtype))
+    if len(names) < len(variables):
+        path = variables[len(names)].path
+        raise PresetError(f"{source} has no weights for {path}.")
+    if len(names) > len(variables):
+        raise PresetError(f"{source} holds {names[len(variables)]}, which the network hasn't.")
+    for variable, name in zip(variables, names, strict=True):
+        variable.assign(arrays[name].astype(variable.dtype))

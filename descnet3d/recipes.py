@@ -44,7 +44,7 @@ class Recipe:
         langevin_initial_std: the standard deviation of the noise that training chains start from.
         noise_until_epoch: the first pass of maximum likelihood without noise; 0: noise to the end.
         sampling_steps: Langevin steps of `synthesize`.
-        sampling_step_size: their size.
+        sampling_step_size: √Δτ of `synthesize`.
         sampling_temperature: their temperature.
         sampling_initial_std: the standard deviation of the noise that `synthesize` starts from.
         sampling_rounds: the rounds that its steps are shared out to.
@@ -95,6 +95,8 @@ class Recipe:
             raise ValueError("matching_steps or likelihood_steps must be positive; both are 0.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {self.batch_size}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to 2³² - 1, but it is {self.seed}.")
         if not set(self.mirror_axes) <= set("012"):
             raise ValueError(
                 f"mirror_axes must be made of 0, 1 and 2, but it is {self.mirror_axes!r}."

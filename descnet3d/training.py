@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -64,32 +65,29 @@ def train(
         DivergenceError: when training runs off.
     """
     shapes = as_occupancy(shapes, "shapes")
-    if network is None and len(set(shapes.shape[1:])) > 1:
-        raise ValueError(f"shapes must be on a cubic grid, but it is {shapes.shape[1:]}.")
-    folder = Path(folder)
-    _claim(folder, recipe)
-    keras.utils.set_random_seed(recipe.seed)
-    mean = float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean
+    if network is None:
+        if len(set(shapes.shape[1:])) > 1:
+            raise ValueError(f"shapes must be on a cubic grid, but it is {shapes.shape[1:]}.")
+        keras.utils.set_random_seed(recipe.seed)
+        network = networks.build(recipe.network, shapes.shape[1], recipe.reference_std)
+    # Every setting is checked here, before the folder is claimed and the long work begins.
     model = DescriptorNet(
-        network or networks.build(recipe.network, shapes.shape[1]),
-        voxel_mean=mean,
+        network,
+        voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,
         reference_std=recipe.reference_std,
-        sampling=LangevinSettings(
-            recipe.sampling_steps,
-            recipe.sampling_step_size,
-            recipe.sampling_temperature,
-            recipe.sampling_initial_std,
-            recipe.sampling_rounds,
-            recipe.sampling_contraction,
-        ),
+        sampling=sampling_of(recipe),
         seed=recipe.seed,
     )
     batches = math.ceil(len(shapes) / recipe.batch_size)
+    matching_of(recipe, 1.0)
+    likelihood_of(recipe, batches)
     phases = [
         ("matching", recipe.matching_steps, _compile_matching),
         ("likelihood", recipe.likelihood_steps, _compile_likelihood),
     ]
     phases = [phase for phase in phases if phase[1]]
+    folder = Path(folder)
+    _claim(folder, recipe, shapes)
     begun = [folder / f"{name}.npz" for name, _, _ in phases]
     first = max((i for i, path in enumerate(begun) if path.exists()), default=0)
     spent = 0.0
@@ -117,6 +115,43 @@ def train(
     return TrainingRun(model, spent / 60)
 
 
+def sampling_of(recipe: Recipe) -> LangevinSettings:
+    """How a model of the recipe synthesises."""
+    return LangevinSettings(
+        recipe.sampling_steps,
+        recipe.sampling_step_size,
+        recipe.sampling_temperature,
+        recipe.sampling_initial_std,
+        recipe.sampling_rounds,
+        recipe.sampling_contraction,
+    )
+
+
+def matching_of(recipe: Recipe, weight: float) -> EquilibriumMatching:
+    """The recipe's simulation-free objective."""
+    return EquilibriumMatching(weight, recipe.matching_scale, recipe.matching_fade_from)
+
+
+def likelihood_of(recipe: Recipe, batches: int) -> MaximumLikelihood:
+    """The recipe's maximum likelihood, for so many batches a pass."""
+    return MaximumLikelihood(
+        weight=recipe.likelihood_weight,
+        langevin=LangevinSettings(
+            recipe.langevin_steps,
+            recipe.langevin_step_size,
+            recipe.langevin_temperature,
+            recipe.langevin_initial_std,
+        ),
+        chains=ChainSettings(
+            recipe.chains,
+            recipe.chains_per_step,
+            recipe.chains_count or recipe.chains_per_step * batches,
+            recipe.chains_restart,
+        ),
+        noise_until_epoch=recipe.noise_until_epoch or None,
+    )
+
+
 def _compile_matching(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -127,42 +162,21 @@ def _compile_matching(model: DescriptorNet, recipe: Recipe, batches: int, epochs
     )
     model.compile(
         keras.optimizers.Adam(schedule, **_optimizer_settings(recipe)),
-        matching=EquilibriumMatching(
-            scale=recipe.matching_scale, fade_from=recipe.matching_fade_from
-        ),
+        matching=matching_of(recipe, 1.0),
     )
 
 
 def _compile_likelihood(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
     settings = _optimizer_settings(recipe)
-    if recipe.step_per_pass:
+    if recipe.step_per_pass and batches > 1:
         settings["gradient_accumulation_steps"] = batches
-    matching = None
-    if recipe.likelihood_matching_weight:
-        matching = EquilibriumMatching(
-            recipe.likelihood_matching_weight, recipe.matching_scale, recipe.matching_fade_from
-        )
+    weight = recipe.likelihood_matching_weight
     model.compile(
         keras.optimizers.Adam(
             recipe.likelihood_learning_rate, beta_1=recipe.likelihood_beta_1, **settings
         ),
-        likelihood=MaximumLikelihood(
-            weight=recipe.likelihood_weight,
-            langevin=LangevinSettings(
-                recipe.langevin_steps,
-                recipe.langevin_step_size,
-                recipe.langevin_temperature,
-                recipe.langevin_initial_std,
-            ),
-            chains=ChainSettings(
-                recipe.chains,
-                recipe.chains_per_step,
-                recipe.chains_count or recipe.chains_per_step * batches,
-                recipe.chains_restart,
-            ),
-            noise_until_epoch=recipe.noise_until_epoch or None,
-        ),
-        matching=matching,
+        likelihood=likelihood_of(recipe, batches),
+        matching=matching_of(recipe, weight) if weight else None,
     )
 
 
@@ -175,12 +189,16 @@ def _optimizer_settings(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's, or see that it is."""
+def _claim(folder: Path, recipe: Recipe, shapes: np.ndarray) -> None:
+    """Make the folder this recipe's on these shapes, or see that it is."""
     path = folder / "recipe.json"
-    own = asdict(recipe)
+    digest = hashlib.sha256(np.packbits(shapes > 0.5).tobytes()).hexdigest()
+    own = {**asdict(recipe), "shapes": list(shapes.shape), "shapes_sha256": digest}
     if path.exists():
-        theirs = json.loads(path.read_text())
+        try:
+            theirs = dict(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} can't be read as a run's recipe: {error}.") from None
         differing = sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key))
         if differing:
             key = differing[0]

@@ -12,8 +12,10 @@ from keras import ops
 
 from descnet3d import backend, networks
 from descnet3d.chains import ChainSettings
+from descnet3d.files import OutputError
 from descnet3d.langevin import LangevinSettings
 from descnet3d.models.descriptor import DescriptorNet, DivergenceError, MaximumLikelihood
+from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.preset_folder import PresetError
 
 SIZE = 8
@@ -221,6 +223,116 @@ def test_divergence_stops_training_and_says_what_to_change():
     model.compile(keras.optimizers.Adam(1.0), likelihood=likelihood)
     with pytest.raises(DivergenceError, match="smaller learning rate"):
         model.fit(boxes(8), batch_size=8, epochs=50, verbose=0)
+
+
+def test_a_matching_loss_that_collapses_stops_training():
+    model = small_model()
+    model.compile(keras.optimizers.Adam(1e-3), matching=EquilibriumMatching())
+    faster = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 1e-3 if epoch < 3 else 30.0)
+    with pytest.raises(DivergenceError, match="matching loss rose from"):
+        model.fit(boxes(16), epochs=60, callbacks=faster, verbose=0)
+
+
+def test_held_out_energy_is_the_mean_over_all_held_out_shapes():
+    model = small_model()
+    model.compile(keras.optimizers.SGD(0.0), matching=EquilibriumMatching())
+    held_out = boxes(11, seed=1)
+    held_out[-1] = 1.0  # alone in its batch
+    history = model.fit(
+        boxes(8), batch_size=5, epochs=1, validation_data=held_out, verbose=0
+    ).history
+    assert history["val_energy"][0] == pytest.approx(model.energy(held_out).mean(), rel=1e-4)
+    with pytest.raises(ValueError, match="validation_data"):
+        model.fit(boxes(8), epochs=1, validation_data=2 * held_out, verbose=0)
+
+
+def test_a_tensor_goes_through_the_same_door_as_an_array():
+    seen = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(batch)
+    )
+    model = small_model()
+    model.compile(keras.optimizers.SGD(0.0), matching=EquilibriumMatching())
+    model.fit(ops.convert_to_tensor(boxes(12)), batch_size=3, epochs=1, callbacks=count, verbose=0)
+    assert len(seen) == 4
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        model.fit(ops.convert_to_tensor(255 * boxes(12)), epochs=1, verbose=0)
+
+
+def test_keras_own_saving_brings_the_model_back(tmp_path):
+    model = small_model(voxel_mean=0.25, sampling=LangevinSettings(7, 0.05, 0.0, 0.4))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert (again.voxel_mean, again.sampling) == (model.voxel_mean, model.sampling)
+    np.testing.assert_array_equal(again.energy(boxes(3)), model.energy(boxes(3)))
+
+
+def test_a_network_with_a_network_inside_makes_a_preset(tmp_path):
+    inputs = keras.Input((SIZE, SIZE, SIZE, 1))
+    inner = keras.Sequential([keras.layers.Conv3D(3, 3, activation="silu"), keras.layers.Flatten()])
+    model = DescriptorNet(keras.Model(inputs, keras.layers.Dense(1)(inner(inputs))))
+    model.save_preset(tmp_path, weights_dtype="float32", scores={"iou": np.float32(0.5)})
+    again = DescriptorNet.from_preset(tmp_path)
+    np.testing.assert_array_equal(again.energy(boxes(3)), model.energy(boxes(3)))
+
+
+def test_a_preset_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
+    model = small_model()
+    model.save_preset(tmp_path)
+    energy = DescriptorNet.from_preset(tmp_path).energy(boxes(2))
+    model.network.variables[0].assign(model.network.variables[0] + 1.0)
+    with pytest.raises((AttributeError, TypeError)):
+        model.save_preset(tmp_path, scores={"iou": object()})
+    np.testing.assert_array_equal(DescriptorNet.from_preset(tmp_path).energy(boxes(2)), energy)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        model.save_preset(tmp_path / "file")
+
+
+def test_a_fine_tuned_preset_does_not_keep_the_figures_of_the_one_before(tmp_path):
+    scores = {"nearest_iou": 0.9}
+    small_model().save_preset(tmp_path, id="a", task="synthesis", category="box", scores=scores)
+    model = DescriptorNet.from_preset(tmp_path)
+    assert model.preset["scores"] == scores
+    before = ops.convert_to_numpy(model.network.variables[0].value).copy()
+    model.fit(boxes(8), epochs=1, verbose=0)
+    model.save_preset(tmp_path / "mine")
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert "scores" not in config and "id" not in config
+    assert config["category"] == "box"
+    assert 0 < np.abs(ops.convert_to_numpy(model.network.variables[0].value) - before).max() < 0.01
+
+
+def test_dynamics_that_run_off_are_reported():
+    model = small_model(sampling=LangevinSettings(200, 40.0, 0.0))
+    with pytest.raises(DivergenceError, match="step_size smaller"):
+        model.synthesize(1, seed=0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda config: config["weights"].pop("file"),
+        lambda config: config.update(weights="x"),
+        lambda config: config["model"].pop("voxel_mean"),
+        lambda config: config["model"]["sampling"].update(colour="red"),
+        lambda config: config["model"].update(network={"class_name": "Nothing"}),
+    ],
+)
+def test_a_damaged_config_is_named(damage, tmp_path):
+    small_model().save_preset(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    damage(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PresetError, match="config.json"):
+        DescriptorNet.from_preset(tmp_path)
+
+
+def test_a_backend_without_gradients_says_so(monkeypatch):
+    model = small_model()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="training needs the TensorFlow or the PyTorch backend"):
+        model.fit(boxes(4), epochs=1)
 
 
 @pytest.mark.parametrize(

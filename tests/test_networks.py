@@ -103,6 +103,14 @@ def test_the_input_gradient_agrees_with_finite_differences(name):
         assert abs(slope - (gradient * direction).sum()) < 2e-3 * scale
 
 
+@pytest.mark.parametrize("std", [0.25, 1.0])
+def test_far_from_every_shape_the_energy_of_base_grows(std):
+    model = DescriptorNet(networks.build("base", 8, std), reference_std=std)
+    far = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 1)).astype("float32")
+    energies = [ops.convert_to_numpy(model.energy_of(scale * far)) for scale in (10, 100, 1000)]
+    assert np.all(np.diff(energies, axis=0) > 0) and np.all(energies[0] > 0)
+
+
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_intermediates_are_reachable_by_name(name):
     network = networks.build(name, 32)

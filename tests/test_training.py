@@ -135,6 +135,38 @@ def test_a_folder_of_a_run_with_other_settings_is_refused(tmp_path):
         train(boxes(), replace(QUICK, batch_size=5), tmp_path, network=small_network())
 
 
+def test_a_folder_of_a_run_on_other_shapes_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(CheckpointError, match="shapes"):
+        train(~boxes(), QUICK, tmp_path, network=small_network())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("chains_per_step", 200),
+        ("langevin_step_size", -1.0),
+        ("chains", "foo"),
+        ("network", "papre"),
+    ],
+)
+def test_wrong_settings_are_found_before_the_work_and_leave_the_folder_free(
+    setting, value, tmp_path
+):
+    network = None if setting == "network" else small_network()
+    with pytest.raises(ValueError, match="papre|count|step_size|start must be"):
+        train(boxes(), replace(QUICK, **{setting: value}), tmp_path / "run", network=network)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_step_a_pass_resumes_too(tmp_path):
+    recipe = replace(QUICK, matching_steps=0, step_per_pass=True)
+    whole = run(tmp_path / "whole", recipe=recipe)
+    broken = run(tmp_path / "broken", [KillAfter(4)], recipe=recipe)
+    for first, second in zip(whole, broken, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+
+
 def test_a_checkpoint_cut_short_is_refused(tmp_path):
     run(tmp_path)
     path = tmp_path / "likelihood.npz"

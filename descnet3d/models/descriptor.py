@@ -14,7 +14,13 @@ from keras import ops
 from descnet3d import backend, networks, preset_folder
 from descnet3d.batches import VoxelBatches
 from descnet3d.chains import PersistentChains
-from descnet3d.fitting import DivergenceError, DivergenceWatch, EpochSettings, MaximumLikelihood
+from descnet3d.fitting import (
+    DivergenceError,
+    DivergenceWatch,
+    EpochSettings,
+    Maximum,
+    MaximumLikelihood,
+)
 from descnet3d.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.voxels import as_occupancy
@@ -25,6 +31,7 @@ __all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
 STEPS_PER_PIECE = 10
 
 
+@keras.saving.register_keras_serializable("descnet3d")
 class DescriptorNet(keras.Model):
     """An energy-based model of shapes, p(Y; θ) ∝ exp(f(Y; θ)) p₀(Y), with p₀ = N(0, s²) (eq. 1).
 
@@ -73,12 +80,31 @@ class DescriptorNet(keras.Model):
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
         self.seed = seed
         self.preset: dict[str, Any] = {}
+        self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
+        self.trackers: dict[str, keras.metrics.Metric] = {}
         self.training_noise = keras.random.SeedGenerator(seed)
         self.sampling_noise = keras.random.SeedGenerator(seed)
         self.built = True
         self._compiled_energy = backend.compiled(self.energy_of)
         self._compiled_pieces: dict[tuple[int, bool], Any] = {}
         self._compiled_features: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for Keras' own saving."""
+        return {
+            "network": keras.saving.serialize_keras_object(self.network),
+            "voxel_mean": self.voxel_mean,
+            "reference_std": self.reference_std,
+            "sampling": asdict(self.sampling),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The model of a configuration that `get_config` gave."""
+        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
+        sampling = LangevinSettings(**config["sampling"])
+        return cls(**{**config, "network": network, "sampling": sampling})
 
     # --- The model ---------------------------------------------------------------------------
 
@@ -158,7 +184,7 @@ class DescriptorNet(keras.Model):
             num: how many.
             seed: the same seed gives the same shapes on the same backend; None gives new ones.
             num_steps: Langevin steps, instead of the model's own `sampling.num_steps`.
-            batch_size: shapes at a time.
+            batch_size: shapes at a time; another size gives other shapes.
             progress: whether to show a progress bar with the time left.
 
         Returns:
@@ -166,6 +192,7 @@ class DescriptorNet(keras.Model):
 
         Raises:
             ValueError: when `num`, `num_steps`, `seed` or `batch_size` is out of range.
+            DivergenceError: when the dynamics run off.
         """
         _require_positive_integer("num", num)
         _require_positive_integer("batch_size", batch_size)
@@ -175,7 +202,8 @@ class DescriptorNet(keras.Model):
             raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
         settings = self.sampling
         if num_steps is not None:
-            settings = replace(settings, num_steps=num_steps)
+            _require_positive_integer("num_steps", num_steps)
+            settings = replace(settings, num_steps=int(num_steps))
         bar = _progress_bar(-(-num // batch_size) * settings.num_steps) if progress else None
         self._reseed(int(seed))
         shapes = []
@@ -187,6 +215,11 @@ class DescriptorNet(keras.Model):
                 if index:
                     positions = settings.contraction * positions
                 positions, _ = self.run_langevin(positions, replace(settings, num_steps=steps), bar)
+            if not np.isfinite(ops.convert_to_numpy(positions)).all():
+                raise DivergenceError(
+                    "Langevin dynamics ran off to values that are not finite: take a sampling "
+                    f"step_size smaller than {settings.step_size}."
+                )
             shapes.append(self.to_occupancy(positions))
         return np.concatenate(shapes)
 
@@ -261,13 +294,20 @@ class DescriptorNet(keras.Model):
             PresetError: when the folder is not a preset, is damaged, or is of a newer format.
         """
         config = preset_folder.read_config(Path(folder))
-        model = cls(
-            preset_folder.read_network(Path(folder), config),
-            voxel_mean=config["model"]["voxel_mean"],
-            reference_std=config["model"]["reference_std"],
-            sampling=LangevinSettings(**config["model"]["sampling"]),
-        )
+        network = preset_folder.read_network(Path(folder), config)
+        try:
+            model = cls(
+                network,
+                voxel_mean=config["model"]["voxel_mean"],
+                reference_std=config["model"]["reference_std"],
+                sampling=LangevinSettings(**config["model"]["sampling"]),
+            )
+        except (TypeError, ValueError) as error:
+            raise preset_folder.PresetError(
+                f"{Path(folder) / preset_folder.CONFIG} describes no model: {error}."
+            ) from None
         model.preset = {key: value for key, value in config.items() if key != "model"}
+        model.preset["recipe"] = (config.get("training") or config).get("recipe")
         return model
 
     # --- Training ----------------------------------------------------------------------------
@@ -288,21 +328,17 @@ class DescriptorNet(keras.Model):
                 stands for Adam(1e-4, β₁ = 0.5), with averaged weights and clipped gradients where
                 a preset is fine-tuned.
             likelihood: maximum likelihood by Langevin dynamics; the default of a new model.
-            matching: simulation-free pretraining, alone or beside `likelihood`; the default of a
-                model that was loaded from a preset.
+            matching: simulation-free pretraining, alone or beside `likelihood`; the default where a
+                preset that was trained so is fine-tuned.
             keras_arguments: passed on to `keras.Model.compile`.
         """
         if likelihood is None and matching is None:
-            if self.preset:
-                matching = EquilibriumMatching()
-            else:
-                likelihood = MaximumLikelihood()
+            likelihood, matching = self._default_objective()
         if optimizer is None:
             kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
             optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
         self.likelihood, self.matching = likelihood, matching
         self.chains: PersistentChains | None = None
-        self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
         names = ["matching_loss"] if matching else []
         if likelihood is not None:
             names += ["value", "score_observed", "score_synthesized", "gradient_norm"]
@@ -310,9 +346,23 @@ class DescriptorNet(keras.Model):
             if likelihood.chains.start == "persistent":
                 initial_std = likelihood.langevin.initial_std
                 self.chains = PersistentChains(likelihood.chains, self.grid, self.seed, initial_std)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        if likelihood is not None:
+            self.noise_level.assign(likelihood.langevin.temperature)
+        self.trackers = {
+            name: Maximum(name=name) if name == "chain_range" else keras.metrics.Mean(name=name)
+            for name in names
+        }
+        self.test_trackers = {
+            name: keras.metrics.Mean(name=name)
+            for name in ["energy", *(["matching_loss"] if matching else [])]
+        }
         super().compile(optimizer=optimizer, **keras_arguments)
         self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What training and evaluation measure; Keras resets them at the start of each epoch."""
+        return [*self.trackers.values(), *getattr(self, "test_trackers", {}).values()]
 
     @property
     def training_state(self) -> dict[str, keras.Variable]:
@@ -342,15 +392,18 @@ class DescriptorNet(keras.Model):
         """Train on shapes: Keras' own `fit`, callbacks and all.
 
         Args:
-            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of such batches.
+            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of such batches (whose values
+                are not checked).
             batch_size: shapes a batch, where `x` is an array.
             initial_epoch: the epoch to go on from.
             mirror_axes: axes along which shapes are mirrored at random, where `x` is an array.
-            callbacks: Keras callbacks.
-            keras_arguments: passed on to `keras.Model.fit`.
+            callbacks: Keras callbacks; a :class:`~descnet3d.checkpoints.TrainingCheckpoint` makes
+                the run one that `descnet3d.checkpoints.restore` goes on with.
+            keras_arguments: passed on to `keras.Model.fit`; `validation_data` takes occupancy.
 
         Returns:
-            The Keras history.
+            The Keras history. A second `fit` goes on with the chains of the first; its epochs, and
+            with them the order of the shapes, count from `initial_epoch` again.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid.
@@ -359,17 +412,30 @@ class DescriptorNet(keras.Model):
         backend.require_gradients("training")
         if getattr(self, "optimizer", None) is None:
             self.compile()
-        if isinstance(x, np.ndarray | list | tuple):
+        if ops.is_tensor(x):
+            x = ops.convert_to_numpy(x)
+        if isinstance(x, np.ndarray | list):
             shapes = as_occupancy(x, "x", self.grid)
             x = VoxelBatches(shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes)
             # Keras would shuffle the batches once more, by a state that no checkpoint holds.
             keras_arguments["shuffle"] = False
+        elif mirror_axes:
+            raise ValueError("mirror_axes needs x to be an array: mirror the dataset's own shapes.")
+        held_out = keras_arguments.get("validation_data")
+        if isinstance(held_out, np.ndarray | list):
+            held_out = as_occupancy(held_out, "validation_data", self.grid)
+            keras_arguments["validation_data"] = VoxelBatches(held_out, batch_size)
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        # From here on the figures of the preset that this model came from are not its own.
+        for key in set(self.preset) - {"task", "category", "recipe"}:
+            del self.preset[key]
         callbacks = [EpochSettings(x), DivergenceWatch(), *(callbacks or [])]
         return super().fit(x, initial_epoch=initial_epoch, callbacks=callbacks, **keras_arguments)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
-        observed = self.to_model_space(keras.utils.unpack_x_y_sample_weight(data)[0])
+        observed = self._observed(data)
         likelihood, matching = self.likelihood, self.matching
         measured: dict[str, Any] = {}
         synthesized = None
@@ -409,13 +475,36 @@ class DescriptorNet(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The mean energy of held-out shapes and, in pretraining, their matching loss."""
-        observed = self.to_model_space(keras.utils.unpack_x_y_sample_weight(data)[0])
-        logs = {"energy": ops.mean(self.energy_of(observed))}
+        observed = self._observed(data)
+        measured = {"energy": self.energy_of(observed)}
         if self.matching is not None:
-            logs["matching_loss"] = self.matching.loss(
+            measured["matching_loss"] = self.matching.loss(
                 self.energy_of, observed, self.reference_std, self.sampling_noise
             )
-        return logs
+        count = ops.shape(observed)[0]
+        for name, tracker in self.test_trackers.items():
+            mean = ops.stop_gradient(ops.mean(measured[name]))
+            tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
+        return {name: tracker.result() for name, tracker in self.test_trackers.items()}
+
+    def _observed(self, data: Any) -> Any:
+        """The shapes of a batch, in model space."""
+        occupancy = keras.utils.unpack_x_y_sample_weight(data)[0]
+        grid = tuple(occupancy.shape[1:4])
+        if grid != self.grid:
+            raise ValueError(f"shapes must be on the model's grid {self.grid}, but come on {grid}.")
+        return self.to_model_space(occupancy)
+
+    def _default_objective(self) -> tuple[MaximumLikelihood | None, EquilibriumMatching | None]:
+        recipe = self.preset.get("recipe") or {}
+        if self.preset and recipe.get("matching_steps", 1):
+            settings = {
+                name: recipe[f"matching_{name}"]
+                for name in ("scale", "fade_from")
+                if f"matching_{name}" in recipe
+            }
+            return None, EquilibriumMatching(**settings)
+        return MaximumLikelihood(), None
 
     def _seek_modes(
         self, observed: Any, likelihood: MaximumLikelihood
@@ -449,11 +538,11 @@ class DescriptorNet(keras.Model):
     def _in_batches(self, function: Any, shapes: Any, batch_size: int) -> np.ndarray:
         _require_positive_integer("batch_size", batch_size)
         shapes = as_occupancy(shapes, "shapes", self.grid)
-        parts = [
-            function(self.to_model_space(shapes[start : start + batch_size]))
-            for start in range(0, len(shapes), batch_size)
-        ]
-        return np.concatenate([ops.convert_to_numpy(ops.stop_gradient(part)) for part in parts])
+        parts = []
+        for start in range(0, len(shapes), batch_size):
+            part = function(self.to_model_space(shapes[start : start + batch_size]))
+            parts.append(ops.convert_to_numpy(ops.stop_gradient(part)))
+        return np.concatenate(parts)
 
     def _compile_piece(self, num_steps: int, noisy: bool) -> Any:
         def piece(positions: Any, step_size: Any, temperature: Any) -> tuple[Any, tuple[Any, ...]]:
