@@ -39,7 +39,7 @@ class Recipe:
         chains_count: persistent chains in all; 0: chains_per_step for each batch.
         chains_restart: the probability that a chain restarts from noise at its turn.
         langevin_steps: l, Langevin steps an iteration.
-        langevin_step_size: √Δτ.
+        langevin_step_size: √Δτ of training.
         langevin_temperature: the noise's variance relative to eq. 3.
         langevin_initial_std: the standard deviation of the noise that training chains start from.
         noise_until_epoch: the first pass of maximum likelihood without noise; 0: noise to the end.
