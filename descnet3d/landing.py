@@ -90,7 +90,7 @@ def train_preset(
     )
     with replacing(folder / "recipe.flags") as path:
         path.write_text("\n".join(words) + "\n", encoding="utf-8")
-    _write_sheet(model, folder, seed=0)
+    _write_sheet(model, folder)
     cards.write(folder)
     for checkpoint in work.glob("*.npz"):
         checkpoint.unlink()
@@ -129,6 +129,7 @@ def evaluate_preset(
     """
     folder = Path(folder)
     model = DescriptorNet.from_preset(folder)
+    words = [f"--category={category}"] if category else []
     category = category or model.preset.get("category", "")
     scores, real = evaluation.evaluate_synthesis(
         model, archive, category, num=num, seed=seed, progress=progress
@@ -136,17 +137,20 @@ def evaluate_preset(
     if write:
         config = read_config(folder)
         config["scores"], config["real_scores"] = asdict(scores), asdict(real)
-        config["evaluation_command"] = (
-            f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE "
-            f"--num={num} --seed={seed}"
+        config["evaluation_command"] = " ".join(
+            [
+                f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE",
+                *words,
+                f"--num={num} --seed={seed}",
+            ]
         )
         with replacing(folder / CONFIG) as path:
             path.write_text(as_json(config), encoding="utf-8")
-        _write_sheet(model, folder, seed)
+        _write_sheet(model, folder)
         cards.write(folder)
     return evaluation.table(scores, real)
 
 
-def _write_sheet(model: DescriptorNet, folder: Path, seed: int) -> None:
-    shapes = model.synthesize(SHEET_SHAPES, seed=seed)
-    view.save_sheet(shapes, folder / "sheet.png", tile=192)
+def _write_sheet(model: DescriptorNet, folder: Path) -> None:
+    """The sheet that `descnet3d synthesize` makes without further flags."""
+    view.save_sheet(model.synthesize(SHEET_SHAPES, seed=0), folder / "sheet.png")
