@@ -57,10 +57,10 @@ class Recipe:
     batch_size: int = 8
     mirror_axes: str = ""
     average: float = 0.999
-    clip_norm: float = 10.0
+    clip_norm: float = 2.0
     seed: int = 0
     matching_steps: int = 26000
-    matching_learning_rate: float = 1.5e-3
+    matching_learning_rate: float = 1.2e-3
     matching_warmup: int = 50
     matching_scale: float = 4.0
     matching_fade_from: float = 0.8
@@ -84,7 +84,7 @@ class Recipe:
     sampling_temperature: float = 0.0
     sampling_initial_std: float = 0.5
     sampling_rounds: int = 4
-    sampling_contraction: float = 0.3
+    sampling_contraction: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse what no run can follow; the rest is checked where it is used."""
