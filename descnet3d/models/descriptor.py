@@ -166,7 +166,14 @@ class DescriptorNet(keras.Model):
         """
         if self._compiled_features is None:
             intermediates = networks.intermediates(self.network)
-            self._compiled_features = backend.compiled(lambda y: _pooled(intermediates(y)))
+            order = [layer.name for layer in self.network.layers]
+
+            def features(positions: Any) -> Any:
+                responses = intermediates(positions)
+                # A dictionary's order is the backend's; the features' is the network's.
+                return _pooled([responses[name] for name in order if name in responses])
+
+            self._compiled_features = backend.compiled(features)
         return self._in_batches(self._compiled_features, shapes, batch_size)
 
     def synthesize(
@@ -562,10 +569,10 @@ class DescriptorNet(keras.Model):
         self.sampling_noise.state.assign(np.array([seed, 0], dtype="uint32"))
 
 
-def _pooled(responses: dict[str, Any]) -> Any:
+def _pooled(responses: list[Any]) -> Any:
     """Mean and maximum over space of each convolution's responses; other responses as they are."""
     parts = []
-    for response in responses.values():
+    for response in responses:
         if len(response.shape) == 5:
             parts += [ops.mean(response, (1, 2, 3)), ops.max(response, (1, 2, 3))]
         elif len(response.shape) == 3:
