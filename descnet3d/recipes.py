@@ -84,7 +84,7 @@ class Recipe:
     sampling_temperature: float = 0.0
     sampling_initial_std: float = 0.5
     sampling_rounds: int = 4
-    sampling_contraction: float = 0.2
+    sampling_contraction: float = 0.3
 
     def __post_init__(self) -> None:
         """Refuse what no run can follow; the rest is checked where it is used."""
