@@ -10,9 +10,9 @@ FLOORS = [
     {"files", "numpy_files", "backend", "networks", "recipes", "console"},
     {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints"},
     {"grids", "meshes", "fitting", "models.pretraining", "cards"},
-    {"rendering", "models.descriptor"},
-    {"view", "presets", "evaluation", "training"},
-    {"callbacks"},
+    {"rendering", "models.energy_based"},
+    {"view", "models.descriptor"},
+    {"callbacks", "presets", "evaluation", "training"},
     {"landing"},
     {"cli"},
 ]
