@@ -56,7 +56,7 @@ def gradient_flops(network):
     return total
 
 
-def measure(name, rounds):
+def measure(name, rounds, iteration):
     import keras
     import numpy as np
     from keras import ops
@@ -80,11 +80,12 @@ def measure(name, rounds):
         lambda positions: backend.value_and_input_gradient(model.score_of, positions)[1]
     )
     product = backend.compiled(ops.matmul)
-    noisy = LangevinSettings(num_steps=10, step_size=0.05)
-    silent = LangevinSettings(num_steps=10, step_size=0.05, temperature=0.0)
+    steps_of_run = 10 if name == "base" else 3
+    noisy = LangevinSettings(num_steps=steps_of_run, step_size=0.05)
+    silent = LangevinSettings(num_steps=steps_of_run, step_size=0.05, temperature=0.0)
 
     def plain_gradients():
-        for _ in range(10):
+        for _ in range(steps_of_run):
             wait(score_gradient(start))
 
     taken = medians(
@@ -97,16 +98,22 @@ def measure(name, rounds):
         rounds,
     )
     flops = CHAINS * gradient_flops(model.network)
-    rate = flops / (middle(taken["plain"]) / 10) / 1e9
+    rate = flops / (middle(taken["plain"]) / steps_of_run) / 1e9
     peak = 2 * 4096**3 / middle(taken["product"]) / 1e9
-    print(
-        f"| {keras.backend.backend()} | {name} | {show(taken['plain'], 10)} "
-        f"| {show(taken['silent'], 10)} | {middle(taken['plain']) / middle(taken['silent']):.3f} "
-        f"| {show(taken['noisy'], 10)} | {middle(taken['plain']) / middle(taken['noisy']):.3f} "
-        f"| {rate:.0f} | {peak:.0f} |",
-        flush=True,
-    )
-    if name != "paper":
+    plain = middle(taken["plain"])
+    cells = [
+        keras.backend.backend(),
+        name,
+        show(taken["plain"], steps_of_run),
+        show(taken["silent"], steps_of_run),
+        f"{plain / middle(taken['silent']):.3f}",
+        show(taken["noisy"], steps_of_run),
+        f"{plain / middle(taken['noisy']):.3f}",
+        f"{rate:.0f}",
+        f"{peak:.0f}",
+    ]
+    print(f"| {' | '.join(cells)} |", flush=True)
+    if name != "paper" or not iteration:
         return
     observed = (generator.random((OBSERVED, 32, 32, 32)) < 0.08).astype("float32")
     model.compile(
@@ -137,7 +144,7 @@ def measure(name, rounds):
             "steps": steps,
             "weights": lambda: wait(weights()[0]),
         },
-        max(2, rounds // 3),
+        2,
     )
     share = (middle(taken["steps"]) + middle(taken["weights"])) / middle(taken["iteration"])
     print(
@@ -153,9 +160,10 @@ def main():
     parser.add_argument("--backend", action="append", choices=("tensorflow", "torch"))
     parser.add_argument("--network", action="append", choices=("paper", "base"))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no_iteration", action="store_true", help="leave the last rows out")
     options = parser.parse_args()
     if "DESCNET3D_BENCHMARK" in os.environ:
-        measure(options.network[0], options.rounds)
+        measure(options.network[0], options.rounds, not options.no_iteration)
         return
     print(
         "| backend | network | plain gradient | step, no noise | speed | step | speed "
@@ -172,6 +180,8 @@ def main():
             }
             command = [sys.executable, __file__, f"--network={network}"]
             command.append(f"--rounds={options.rounds}")
+            if options.no_iteration:
+                command.append("--no_iteration")
             subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
 
 

@@ -64,7 +64,7 @@ class Recipe:
     matching_warmup: int = 50
     matching_scale: float = 4.0
     matching_fade_from: float = 0.8
-    likelihood_steps: int = 150
+    likelihood_steps: int = 0
     likelihood_learning_rate: float = 3e-5
     likelihood_beta_1: float = 0.5
     likelihood_weight: float = 0.001
@@ -105,7 +105,8 @@ class Recipe:
 
 RECIPES = {
     "base": Recipe(),
-    "pretraining": Recipe(likelihood_steps=0),
+    # The same, finished by maximum likelihood with Langevin dynamics.
+    "base_likelihood": Recipe(likelihood_steps=150),
     # What the original code does, number by number.
     "paper": Recipe(
         network="paper",

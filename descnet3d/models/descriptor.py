@@ -172,7 +172,8 @@ class DescriptorNet(EnergyBasedModel):
 
         Args:
             num: how many.
-            seed: the same seed gives the same shapes on the same backend; None gives new ones.
+            seed: the same seed gives the same shapes on the same backend and machine (elsewhere,
+                rounding moves single voxels); None gives new ones.
             num_steps: Langevin steps, instead of the model's own `sampling.num_steps`.
             batch_size: shapes at a time; another size gives other shapes.
             progress: whether to show a progress bar with the time left.
