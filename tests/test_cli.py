@@ -448,7 +448,10 @@ def test_the_table_of_presets(monkeypatch, workplace, capsys):
 
 def test_a_reader_that_has_seen_enough_is_no_failure():
     command = f"{sys.executable} -m descnet3d.cli train --help | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
     first, status = done.stdout.splitlines()
     assert first == "usage: descnet3d train [--flags]"
     assert status == "0" and "Traceback" not in done.stderr
