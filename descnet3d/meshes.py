@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from descnet3d import files, voxels
+from descnet3d.grid_transform import GridTransform
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -170,13 +171,17 @@ def _isosurface(grid: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndar
     return vertices.astype(np.float64) - 0.5, triangles.astype(np.int32)
 
 
-def save(mesh: TriangleMesh, path: str | os.PathLike) -> Path:
+def save(
+    mesh: TriangleMesh, path: str | os.PathLike, transform: GridTransform | None = None
+) -> Path:
     """Writes a mesh to a file of the kind that its path ends in.
 
     Args:
         mesh: an `open3d.geometry.TriangleMesh`.
         path: `.ply`, `.obj`, `.stl`, `.off`, all with z up, or `.glb`, whose format has y up: there
             the mesh is turned so that viewers show it standing. Appears whole or not at all.
+        transform: puts the mesh, whose coordinates are a grid's, back into those of the mesh that
+            the grid was made from, with the upward axis which that one had.
 
     Returns:
         The path.
@@ -189,20 +194,29 @@ def save(mesh: TriangleMesh, path: str | os.PathLike) -> Path:
         raise ValueError(f"mesh has no triangles, so there is nothing to write to {path}")
     geometry = open3d()
     copy = geometry.geometry.TriangleMesh(mesh)
+    if transform is not None:
+        placed = transform.to_mesh(np.asarray(copy.vertices))
+        copy.vertices = geometry.utility.Vector3dVector(placed)
+        copy.compute_vertex_normals()
+    stands = transform is None or transform.up == "z"
     if ending == ".stl":  # is made of them
         copy.compute_triangle_normals()
     else:  # the other kinds have no place for them, and open3d would warn
         copy.triangle_normals = geometry.utility.Vector3dVector()
     with files.replacing(path) as temporary:
         if ending == ".glb":
-            temporary.write_bytes(_glb_bytes(copy.compute_vertex_normals()))
+            temporary.write_bytes(_glb_bytes(copy.compute_vertex_normals(), stands))
         elif not geometry.io.write_triangle_mesh(str(temporary), copy):
             raise files.OutputError(f"open3d could not write the mesh {path}")
     return Path(path)
 
 
 def save_all(
-    occupancy, path: str | os.PathLike, threshold: float = 0.5, surface: str = "cubes"
+    occupancy,
+    path: str | os.PathLike,
+    threshold: float = 0.5,
+    surface: str = "cubes",
+    transform: GridTransform | None = None,
 ) -> tuple[Path, ...]:
     """Writes the surface of every shape of a batch to a file of its own.
 
@@ -212,6 +226,7 @@ def save_all(
             `chairs_00.ply`, `chairs_01.ply` and so on.
         threshold: as in `from_occupancy`.
         surface: as in `from_occupancy`.
+        transform: as in `save`, the same for all shapes.
 
     Returns:
         The paths of the files.
@@ -231,7 +246,7 @@ def save_all(
         )
     paths = files.numbered(path, len(shapes))
     for shape, shape_path in zip(shapes, paths, strict=True):
-        save(from_occupancy(shape, threshold, surface), shape_path)
+        save(from_occupancy(shape, threshold, surface), shape_path, transform)
     return paths
 
 
@@ -244,9 +259,9 @@ def _check_ending(path) -> str:
     return ending
 
 
-def _glb_bytes(mesh: TriangleMesh) -> bytes:
+def _glb_bytes(mesh: TriangleMesh, z_up: bool) -> bytes:
     """A binary glTF 2.0 file. open3d 0.20 writes one that it cannot read back itself."""
-    y_up = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=np.float32)
+    y_up = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]] if z_up else np.eye(3), dtype=np.float32)
     positions = np.asarray(mesh.vertices, dtype="<f4") @ y_up.T
     normals = np.asarray(mesh.vertex_normals, dtype="<f4") @ y_up.T
     indices = np.asarray(mesh.triangles, dtype="<u4").ravel()

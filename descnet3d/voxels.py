@@ -109,6 +109,35 @@ def as_occupancy(
     return values.astype(np.float32, copy=False)
 
 
+def as_visible(visible, shape: tuple[int, ...]) -> np.ndarray:
+    """Checks which voxels of a batch are visible.
+
+    Args:
+        visible: bool, or numbers 0 and 1; `[n, D, H, W]`, with or without a last axis of length 1.
+        shape: that of the batch, `(n, D, H, W)`.
+
+    Returns:
+        bool `[n, D, H, W]`.
+
+    Raises:
+        ValueError: `visible` has another shape, or other values.
+    """
+    mask = np.asarray(visible)
+    if mask.shape == (*shape, 1):
+        mask = mask[..., 0]
+    if mask.shape != shape:
+        raise ValueError(
+            f"visible must have the shape of the occupancy, {list(shape)}, and came with "
+            f"{list(mask.shape)}; give one bool a voxel, True where it can be seen"
+        )
+    if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
+        raise ValueError(
+            f"visible must be True or False, and came as {mask.dtype} with other values; "
+            "compare first: visible > 0"
+        )
+    return mask.astype(bool)
+
+
 def as_binary(shapes, name: str = "shapes") -> np.ndarray:
     """Checks occupancy that must be exactly 0 or 1, and converts it.
 
@@ -122,6 +151,8 @@ def as_binary(shapes, name: str = "shapes") -> np.ndarray:
     Raises:
         ValueError: `shapes` is no occupancy, or holds values between 0 and 1.
     """
+    if isinstance(shapes, np.ndarray) and shapes.dtype == bool and shapes.ndim == 4 and shapes.size:
+        return shapes  # float32 would take four times the memory
     values = as_occupancy(shapes, name)
     filled = values != 0
     if not np.array_equal(filled, values):

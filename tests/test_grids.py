@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from descnet3d import grids, voxels
+from descnet3d.grid_transform import GridTransform
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
 batches = st.tuples(st.integers(1, 4), sizes).map(lambda drawn: (drawn[0], *drawn[1]))
@@ -49,6 +53,116 @@ def test_binvox_files_hold_runs_longer_than_a_byte_counts(tmp_path_factory, runs
     grid = np.resize(bits, (16, 15, 14))[None]
     grids.write_grids(path, grid)
     np.testing.assert_array_equal(grids.read_grids(path), grid)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes=st.one_of(binary_grids, grey_grids))
+def test_matlab_files_give_back_the_grids_and_their_type(tmp_path_factory, shapes):
+    folder = tmp_path_factory.mktemp("grids")
+    paths = grids.write_grids(folder / "shapes.mat", shapes)
+    assert sorted(folder.iterdir()) == list(paths)
+    read = np.concatenate([grids.read_grids(path) for path in paths])
+    assert read.dtype == shapes.dtype
+    np.testing.assert_array_equal(read, shapes)
+
+
+def test_a_matlab_file_as_3dshapenets_has_them_is_read(tmp_path):
+    instance = np.random.default_rng(0).random((30, 30, 30)) < 0.1
+    # Theirs are uint8, not compressed, and hold nothing else.
+    scipy.io.savemat(tmp_path / "chair_1.mat", {"instance": instance.astype(np.uint8)})
+    assert scipy.io.whosmat(tmp_path / "chair_1.mat") == [("instance", (30, 30, 30), "uint8")]
+    read = grids.read_grids(tmp_path / "chair_1.mat")
+    assert read.dtype == bool and read.shape == (1, 30, 30, 30)
+    np.testing.assert_array_equal(read[0], instance)
+    assert grids.read_transform(tmp_path / "chair_1.mat") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a MATLAB file"),
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(600), "version 7.3.*'-v7'"),
+        (b"MATLAB 5.0 MAT-file" + b" " * 105 + b"\0\1IM" + b"\17\0\0\0\xff\xff\xff\x7f", "a.mat"),
+        (bytes(200), "a.mat"),
+        (b"#binvox 1\n" * 30, "a.mat"),
+    ],
+)
+def test_what_is_no_matlab_file_is_one_clear_error(tmp_path, content, message):
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        grids.read_grids(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"voxels": np.zeros((2, 2, 2))}, "no variable 'instance'; it holds: voxels"),
+        ({"instance": np.array([{}, 1], object)}, "of the class cell"),
+        ({"instance": {"field": 1.0}}, "of the class struct"),
+        ({"instance": "words"}, "of the class char|must hold numbers"),
+        ({"instance": np.full((2, 2, 2), 7.0)}, r"must lie in \[0, 1\]"),
+        ({"instance": np.zeros((2, 2))}, r"a\.mat must be a batch"),
+    ],
+)
+def test_a_matlab_file_of_something_else_is_named(tmp_path, variables, message):
+    scipy.io.savemat(tmp_path / "a.mat", variables)
+    with pytest.raises(ValueError, match=message):
+        grids.read_grids(tmp_path / "a.mat")
+
+
+def test_a_matlab_variable_that_claims_too_much_is_refused_before_it_is_read(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"instance": np.zeros((2, 3, 4), np.uint8)})
+    content = (tmp_path / "a.mat").read_bytes()
+    honest, claimed = (np.array(sides, "<i4").tobytes() for sides in ((2, 3, 4), (2**10,) * 3))
+    assert content.count(honest) == 1
+    (tmp_path / "a.mat").write_bytes(content.replace(honest, claimed))
+    with pytest.raises(ValueError, match=r"claims the shape \[1024, 1024, 1024\]"):
+        grids.read_grids(tmp_path / "a.mat")
+    (tmp_path / "a.mat").write_bytes(content[:-16])
+    with pytest.raises(ValueError, match="damaged"):
+        grids.read_grids(tmp_path / "a.mat")
+
+
+finite = st.floats(-1e6, 1e6)
+transforms = st.builds(
+    GridTransform,
+    st.floats(1e-6, 1e6),
+    st.tuples(finite, finite, finite),
+    st.sampled_from(["z", "y"]),
+    st.floats(-360, 360),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(transform=transforms, ending=st.sampled_from([".npz", ".mat", ".binvox"]))
+def test_the_place_of_a_grid_is_kept_with_it(tmp_path_factory, transform, ending):
+    path = tmp_path_factory.mktemp("grids") / f"a{ending}"
+    if ending == ".binvox":
+        transform = replace(transform, up="z", turn=0.0)
+    grid = np.ones((1, 5, 5, 5), bool)
+    grids.write_grids(path, grid, transform)
+    read = grids.read_transform(path)
+    if ending == ".binvox":  # scale and translation are those of the whole grid
+        assert read.offset == transform.offset
+        assert read.scale == pytest.approx(transform.scale, rel=1e-15)
+    else:
+        assert read == transform
+    np.testing.assert_array_equal(grids.read_grids(path), grid)
+
+
+def test_a_place_that_a_file_cannot_hold_is_refused(tmp_path):
+    grid = np.ones((1, 2, 2, 2), bool)
+    with pytest.raises(ValueError, match=r"\.npy files hold no transform"):
+        grids.write_grids(tmp_path / "a.npy", grid, GridTransform(1.0, (0, 0, 0)))
+    for turned in (GridTransform(1.0, (0, 0, 0), up="y"), GridTransform(1.0, (0, 0, 0), turn=30)):
+        with pytest.raises(ValueError, match=r"\.binvox files hold only.*choose \.npz"):
+            grids.write_grids(tmp_path / "a.binvox", grid, turned)
+    assert list(tmp_path.iterdir()) == []
+    grids.write_grids(tmp_path / "a.npz", grid)
+    assert grids.read_transform(tmp_path / "a.npz") is None
+    np.savez(tmp_path / "b.npz", occupancy=grid, scale=-1, offset=np.zeros(3), up="z", turn=0)
+    with pytest.raises(ValueError, match="b.npz is damaged: its transform"):
+        grids.read_transform(tmp_path / "b.npz")
 
 
 def decode_binvox(content: bytes) -> tuple[list[int], np.ndarray]:
@@ -143,9 +257,9 @@ def test_what_cannot_be_read_or_written_as_grids_is_named(tmp_path):
     with pytest.raises(ValueError, match="threshold it first"):
         grids.write_grids(tmp_path / "a.binvox", shapes)
     with pytest.raises(
-        ValueError, match=r"\.npz, \.npy, \.binvox files, and path came as .*a\.mat"
+        ValueError, match=r"\.npz, \.npy, \.binvox, \.mat files, and path came as .*a\.vox"
     ):
-        grids.write_grids(tmp_path / "a.mat", shapes)
+        grids.write_grids(tmp_path / "a.vox", shapes)
     with pytest.raises(ValueError, match="does not exist"):
         grids.write_grids(tmp_path / "missing" / "a.npz", shapes)
     assert list(tmp_path.iterdir()) == []

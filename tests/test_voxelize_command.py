@@ -1,0 +1,105 @@
+"""`descnet3d voxelize`: a folder of shapes becomes an archive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from descnet3d import cli, grids, voxelization, voxels
+from descnet3d.mesh_files import read_mesh
+
+TETRAHEDRON = "0 0 0\n{size} 0 0\n0 {size} 0\n0 0 {size}\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "shapes"
+    for place in ("tent/train/a", "tent/train/b", "tent/test/c", "blob/d"):
+        path = root / f"{place}.off"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("OFF4 4 6\n" + TETRAHEDRON.format(size=len(place)))
+    (root / "blob" / "hollow.off").touch()
+    (root / "blob" / ".DS_Store").touch()
+    grids.write_grids(root / "blob" / "e.mat", np.ones((1, 4, 4, 4), bool))
+    return root
+
+
+def test_a_folder_becomes_an_archive(folder, capsys):
+    assert cli.main(["voxelize", "shapes", "--out=a.npz", "--size=16", "--test_share=1"]) == 0
+    captured = capsys.readouterr()
+    skipped, wrote = captured.out.splitlines()
+    assert captured.err == ""
+    assert skipped == "skipped shapes/blob/hollow.off: is empty"
+    counts = "5 shapes of 2 categories (2 train, 3 test) on 16³ grids, 1 file skipped"
+    assert wrote.startswith(f"wrote a.npz: {counts}, in ")
+    archive = voxels.read_archive("a.npz")
+    assert archive.classes == ("blob", "tent")
+    assert archive.ids == ("d", "e", "c", "a", "b")
+    assert archive.labels.tolist() == [0, 0, 1, 1, 1]
+    assert archive.is_test.tolist() == [True, True, True, False, False]
+    expected = voxelization.voxelize(read_mesh(folder / "tent" / "train" / "a.off"), 16)
+    np.testing.assert_array_equal(archive.occupancy[3], expected.occupancy)
+    assert archive.occupancy[1].sum() == 64
+
+
+def test_a_single_mesh_becomes_a_grid_with_its_place(folder, capsys):
+    mesh = read_mesh(folder / "blob" / "d.off")
+    for ending in (".npz", ".binvox", ".mat", ".npy"):
+        words = ["voxelize", "shapes/blob/d.off", f"--out=d{ending}", "--size=8", "--span=1"]
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out.startswith(f"wrote d{ending}: 1 grid of 8³")
+        expected = voxelization.voxelize(mesh, 8, span=1)
+        np.testing.assert_array_equal(grids.read_grids(f"d{ending}")[0], expected.occupancy)
+        place = grids.read_transform(f"d{ending}")
+        assert place == (None if ending == ".npy" else expected.transform)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["shapes"], 2, "--out missing"),
+        (["shapes", "--out=a.ply"], 2, "must end in .npz"),
+        (["shapes", "--out=a.npz", "--size=1000"], 2, "--size"),
+        (["shapes", "--out=a.npz", "--span=0"], 2, "--span=0 is not above 0"),
+        (["shapes", "--out=a.npz", "--fill=half"], 2, "--fill"),
+        (["shapes/blob/d.off", "--out=a.ply"], 2, "ends in none of"),
+        (["shapes/blob/d.off", "--out=a.binvox", "--up=y"], 2, "choose .npz"),
+        (["shapes/blob/hollow.off", "--out=a.npz"], 1, "hollow.off: is empty"),
+        (["shapes", "--out=none/a.npz"], 1, "does not exist"),
+        (["shapes", "--out=a.npz", "--strict"], 1, "blob/hollow.off: is empty"),
+        (["shapes/blob", "--out=a.npz"], 1, "holds shapes, but no folders of categories"),
+        (["none", "--out=a.npz"], 1, "there is no folder none"),
+    ],
+)
+def test_every_failure_is_one_line_and_leaves_nothing(folder, capsys, words, status, message):
+    assert cli.main(["voxelize", *words]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1 and message in captured.err, captured.err
+    assert [path.name for path in folder.parent.iterdir()] == ["shapes"]
+
+
+def test_a_folder_in_which_nothing_can_be_read_fails_and_says_why(tmp_path, capsys):
+    (tmp_path / "chair").mkdir()
+    (tmp_path / "chair" / "a.off").write_text("solid")
+    assert cli.main(["voxelize", str(tmp_path), f"--out={tmp_path / 'a.npz'}"]) == 1
+    captured = capsys.readouterr()
+    assert "a.off: does not begin as an OFF file" in captured.out
+    assert "none of the 1 files" in captured.err
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_voxelising_loads_no_framework(folder):
+    code = "import sys; from descnet3d.cli import main; status = main(sys.argv[1:]); "
+    code += "print(*sys.modules, sep='\\n'); sys.exit(status)"
+    words = ["voxelize", "shapes", "--out=a.npz", "--size=8"]
+    command = [sys.executable, "-c", code, *words]
+    environment = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"tensorflow", "keras", "torch", "tensorflow_datasets", "open3d", "sklearn"}
