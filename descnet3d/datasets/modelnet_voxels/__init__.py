@@ -1,0 +1,1 @@
+"""ModelNet10 and ModelNet40 on voxel grids."""

@@ -1,0 +1,110 @@
+"""`voxel_folder`: a folder of one's own shapes as a tfds data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from descnet3d.folder_archives import content_digest
+from descnet3d.shape_folders import ShapeFile, list_shapes
+from descnet3d.voxel_builder import Example, VoxelBuilder
+
+_HERE = "working_folder"
+
+
+@dataclasses.dataclass(eq=False)
+class VoxelFolderConfig(tfds.core.BuilderConfig):
+    """Which folder, and how its shapes become grids.
+
+    Attributes:
+        name: made by the builder from the folder's name, the size and a digest of the content.
+        root: the folder, laid out as `shape_folders.list_shapes` reads it.
+        size: the side of the grids, in voxels.
+        fill: "solid" or "surface", for meshes.
+        span: the longest side of a mesh, as a share of the grid's.
+        up: the upward axis of the meshes, "z" or "y".
+        test_share: the share of test shapes where the folder says nothing of splits.
+        strict: whether a file that cannot be read is an error.
+    """
+
+    name: str = _HERE
+    root: str = "."
+    size: int = 32
+    fill: str = "solid"
+    span: float = 0.75
+    up: str = "z"
+    test_share: float = 0.2
+    strict: bool = False
+
+
+class Builder(VoxelBuilder):
+    """A folder of one's own shapes on voxel grids.
+
+    Args:
+        root: the folder.
+        config: instead of `root` and the others, a `VoxelFolderConfig`; or "working_folder", for
+            the folder that the program runs in.
+        settings: the fields of `VoxelFolderConfig`, by name, and what tfds' own builders take.
+
+    Raises:
+        ValueError: neither is given, or the folder holds no shapes.
+    """
+
+    # Said here because tfds, finding it out, imports a package that it does not depend on.
+    code_path = tfds.core.Path(__file__)
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "The first."}
+    # On the command line: tfds build voxel_folder --config='{"root": "my_shapes", "size": 32}'
+    BUILDER_CONFIGS = [VoxelFolderConfig(description="The folder that the program runs in.")]
+    builder_config: VoxelFolderConfig
+
+    def __init__(
+        self, *, root: Any = None, config: VoxelFolderConfig | str | None = None, **settings: Any
+    ) -> None:
+        chosen = {
+            field.name: settings.pop(field.name)
+            for field in dataclasses.fields(VoxelFolderConfig)
+            if field.name in settings and field.name not in ("name", "version")
+        }
+        if isinstance(config, str) and config == _HERE:
+            config = VoxelFolderConfig()
+        if config is None and root is not None:
+            config = VoxelFolderConfig(root=str(root), **chosen)
+        elif not isinstance(config, VoxelFolderConfig) or root is not None or chosen:
+            raise ValueError(
+                "voxel_folder needs a folder, as in "
+                'tfds.builder("voxel_folder", root="my_shapes", size=32), or a config and nothing '
+                f"beside it; config came as {config!r}, root as {root!r}"
+            )
+        self.shapes = list_shapes(config.root, config.test_share)
+        named = dataclasses.replace(config, name=_name(config, self.shapes))
+        super().__init__(config=named, strict=config.strict, **settings)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        classes = sorted({shape.category for shape in self.shapes})
+        return self.dataset_info(self.builder_config.size, classes)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Example]]]:
+        splits: dict[str, list[ShapeFile]] = {"train": [], "test": []}
+        for shape in self.shapes:
+            splits[shape.split].append(shape)
+        return {split: self._generate_examples(some) for split, some in splits.items() if some}
+
+    def _generate_examples(self, shapes: list[ShapeFile]) -> Iterator[tuple[str, Example]]:
+        config = self.builder_config
+        root = Path(config.root)
+        named = [(shape.path.relative_to(root).as_posix(), shape) for shape in shapes]
+        return self.examples([named], config.size, fill=config.fill, span=config.span, up=config.up)
+
+
+def _name(config: VoxelFolderConfig, shapes: Sequence[ShapeFile]) -> str:
+    """The folder's name, the size, and a digest of all that the data set depends on."""
+    digest = content_digest(config.root, shapes, config.size, config.fill, config.span, config.up)
+    name = Path(config.root).resolve().name.lower()
+    stem = re.sub(r"[^a-z0-9]+", "_", name).strip("_") or "shapes"
+    return f"{stem}_{config.size}_{digest}"
