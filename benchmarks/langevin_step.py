@@ -92,8 +92,8 @@ def measure(name, rounds, iteration):
         {
             "product": lambda: wait(product(square, square)),
             "plain": plain_gradients,
-            "noisy": lambda: wait(model.run_langevin(start, noisy)[0]),
-            "silent": lambda: wait(model.run_langevin(start, silent)[0]),
+            "noisy": lambda: wait(model.sampler.run(start, noisy)[0]),
+            "silent": lambda: wait(model.sampler.run(start, silent)[0]),
         },
         rounds,
     )

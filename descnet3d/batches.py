@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from descnet3d import corruptions
+
 
 class VoxelBatches(keras.utils.PyDataset):
     """Shuffled batches of occupancy, the same in a resumed run as in the unbroken one.
@@ -15,6 +17,8 @@ class VoxelBatches(keras.utils.PyDataset):
         seed: with the number of the epoch, all that the order depends on.
         mirror_axes: axes of the grid (0, 1, 2) along which each shape is mirrored at random, for
             categories that are symmetric or that should be.
+        corruption: what hides voxels of each shape anew in each epoch, as
+            `corruptions.visible_voxels` takes it; None for none.
 
     Attributes:
         epoch: the epoch whose order the batches have; `DescriptorNet.fit` sets it.
@@ -27,6 +31,7 @@ class VoxelBatches(keras.utils.PyDataset):
         *,
         seed: int = 0,
         mirror_axes: tuple[int, ...] = (),
+        corruption: str | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -37,14 +42,15 @@ class VoxelBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.mirror_axes = tuple(mirror_axes)
+        self.corruption = corruption
         self.epoch = 0
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         return -(-len(self.occupancy) // self.batch_size)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """One batch, float32 ``[batch, D, H, W]``."""
+    def __getitem__(self, index: int) -> np.ndarray | dict[str, np.ndarray]:
+        """One batch, float32 ``[batch, D, H, W]``; with a corruption, what is visible beside it."""
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(len(self.occupancy))
         mirrored = generator.random((len(self.occupancy), 3)) < 0.5
@@ -53,4 +59,8 @@ class VoxelBatches(keras.utils.PyDataset):
         for axis in self.mirror_axes:
             flipped = mirrored[rows, axis]
             batch[flipped] = np.flip(batch[flipped], axis=axis + 1)
-        return batch
+        if self.corruption is None:
+            return batch
+        generator = np.random.default_rng((self.seed, self.epoch, index))
+        visible = corruptions.visible_voxels(batch, self.corruption, generator)
+        return {"occupancy": batch, "visible": visible}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
-
-from descnet3d import view
 
 
 class TrainingProgress(keras.callbacks.Callback):
@@ -41,20 +40,26 @@ class TrainingProgress(keras.callbacks.Callback):
         self._bar.update(epoch + 1 - self.initial_epoch, list((logs or {}).items()))
 
 
-class SynthesisSheets(keras.callbacks.Callback):
-    """Renders what the model, with its averaged weights, synthesises while it trains.
+class TrainingSheets(keras.callbacks.Callback):
+    """Renders what the model, with its averaged weights, does while it trains.
 
     Args:
         folder: where the sheets go, one file an occasion.
         prefix: how their names begin.
         every_minutes: how often.
-        num: shapes a sheet.
+        draw: writes a sheet of the model to a path, under a title.
     """
 
-    def __init__(self, folder: str | Path, prefix: str, every_minutes: float, num: int = 8) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        prefix: str,
+        every_minutes: float,
+        draw: Callable[[Any, Path, str], Any],
+    ) -> None:
         super().__init__()
         self.folder, self.prefix = Path(folder), prefix
-        self.every_minutes, self.num = every_minutes, num
+        self.every_minutes, self.draw = every_minutes, draw
         self._last = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -64,10 +69,9 @@ class SynthesisSheets(keras.callbacks.Callback):
         variables = self.model.trainable_variables
         live = [keras.ops.convert_to_numpy(variable.value).copy() for variable in variables]
         self.model.optimizer.finalize_variable_values(variables)
-        shapes = self.model.synthesize(self.num, seed=0)
-        for variable, value in zip(variables, live, strict=True):
-            variable.assign(value)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self.prefix}_{epoch + 1:05d}.png"
-        view.save_sheet(shapes, path, title=f"{self.prefix}, epoch {epoch + 1}")
+        self.draw(self.model, path, f"{self.prefix}, epoch {epoch + 1}")
+        for variable, value in zip(variables, live, strict=True):
+            variable.assign(value)
         self._last = time.monotonic()

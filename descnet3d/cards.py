@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from descnet3d.files import replacing
-from descnet3d.preset_folder import read_config
+from descnet3d.preset_config import read_config
 
 MEANINGS = {
     "shapes": "how many shapes",
@@ -18,6 +18,15 @@ MEANINGS = {
     "empty": "empty shapes",
     "alike": "shapes identical to an earlier one of the set",
     "pairwise_iou": "mean IoU of pairs (the lower, the more diverse)",
+    "absolute_error": "mean absolute error over the voxels that had to be found",
+    "squared_error": "mean squared error over them",
+    "iou": "mean IoU within them, at a threshold of 0.5",
+}
+
+PICTURES = {
+    "synthesis": "shapes that this preset synthesised",
+    "recovery": "test shapes with hidden voxels, as recovered, and whole",
+    "super_resolution": "coarse test shapes, as refined, and the truth",
 }
 
 
@@ -46,7 +55,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
     size = "×".join(str(side) for side in config["size"])
     lines = [f"# {config.get('id', folder.name)}", ""]
     if (folder / "sheet.png").exists():
-        lines += ["![shapes that this preset synthesised](sheet.png)", ""]
+        lines += [f"![{PICTURES[config.get('task', 'synthesis')]}](sheet.png)", ""]
     lines += [
         config.get("description", "A 3D DescriptorNet."),
         "",
@@ -73,7 +82,17 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         ]
     lines += ["## Figures", ""]
     scores, real = config.get("scores"), config.get("real_scores")
-    if scores and real:
+    baselines = config.get("baselines")
+    if scores and baselines:
+        lines += [f"```\n{config['evaluation_command']}\n```", ""]
+        lines += [
+            f"| | this preset | {' | '.join(baselines)} |",
+            "|---" * (len(baselines) + 2) + "|",
+        ]
+        for name in scores:
+            cells = [f"{row[name]:.4g}" for row in (scores, *baselines.values())]
+            lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} |")
+    elif scores and real:
         lines += [f"```\n{config['evaluation_command']}\n```", ""]
         lines += ["| | synthesised | real test shapes | ratio |", "|---|---|---|---|"]
         for name, value in scores.items():

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 import descnet3d
-from descnet3d import console, files, presets
+from descnet3d import console, files, outputs, presets
 from descnet3d.console import Command, UsageError
+from descnet3d.outputs import start_keras
+from descnet3d.reconstruction_commands import RECOVER, UPSCALE
+from descnet3d.voxelize_command import COMMAND as VOXELIZE
+
+if TYPE_CHECKING:
+    from descnet3d.voxels import VoxelArchive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,32 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def start_keras() -> None:
-    """Imports Keras and its backend without what TensorFlow says of itself at its start.
-
-    Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for instead.
-    """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        importlib.import_module("keras")
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    # Since 2.19 TensorFlow logs to the file descriptor while it is imported, whatever that variable
-    # says (its issue 100442).
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            importlib.import_module("keras")
-        except BaseException:
-            caught.seek(0)
-            os.write(standard_error, caught.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
-
-
 # --- synthesize -----------------------------------------------------------------------------------
 
 
@@ -80,9 +58,7 @@ def _synthesize_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "out",
         None,
-        "Where to write. The ending says what: a rendered sheet (.png, .jpg, .webp), the grids "
-        "(.npz, .npy, .binvox), or meshes (.ply, .obj, .glb, .stl, .off). Where a kind of file "
-        "holds one shape, the names are numbered.",
+        outputs.MEANING,
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -99,7 +75,7 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if values.out is None:
         raise UsageError("--out missing: say where to write, as in --out=shapes.png")
     # What cannot be found or written is reported before the long work.
-    write = _writer(values)
+    write = outputs.writer(values.out, values.num, values.labels)
     folder = presets.find(arguments[0])
 
     started = time.perf_counter()
@@ -113,34 +89,6 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     names = f"{written[0]}" + (f" to {written[-1]}" if len(written) > 1 else "")
     counted = "1 shape" if len(shapes) == 1 else f"{len(shapes)} shapes"
     print(f"wrote {names}: {counted} in {seconds:.1f} s")
-
-
-def _writer(values: flags.FlagValues) -> Callable[[Any], Sequence[Path]]:
-    """What writes shapes to `--out`, by its ending; whatever stands in its way is raised now."""
-    from descnet3d import grids, meshes, view
-
-    out = values.out
-    ending = Path(out).suffix.lower()
-    known = (*view.IMAGE_ENDINGS, *grids.GRID_ENDINGS, *meshes.MESH_ENDINGS)
-    if ending not in known:
-        raise UsageError(f"--out={out} ends in none of {', '.join(known)}")
-    if values.labels and ending not in view.IMAGE_ENDINGS:
-        raise UsageError(f"--labels is for sheets ({', '.join(view.IMAGE_ENDINGS)})")
-
-    one_file_a_shape = ending in (*meshes.MESH_ENDINGS, ".binvox")
-    for path in files.numbered(out, values.num if one_file_a_shape else 1):
-        files.check_writable(path)
-    if ending not in grids.GRID_ENDINGS:
-        meshes.open3d()
-
-    if ending in view.IMAGE_ENDINGS:
-        labels = [str(index) for index in range(values.num)] if values.labels else None
-        return lambda shapes: [view.save_sheet(shapes, out, labels=labels)]
-    if ending in meshes.MESH_ENDINGS:
-        return lambda shapes: meshes.save_all(shapes, out)
-    if ending == ".binvox":  # holds yes and no, nothing between
-        return lambda shapes: grids.write_grids(out, shapes > 0.5)
-    return lambda shapes: grids.write_grids(out, shapes)
 
 
 # --- presets --------------------------------------------------------------------------------------
@@ -162,8 +110,41 @@ def _list_presets(arguments: Sequence[str], values: flags.FlagValues) -> None:
 # --- train ----------------------------------------------------------------------------------------
 
 
+def _data_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "data",
+        None,
+        "The shapes: a voxel archive (.npz), a folder of meshes or grids laid out as "
+        "FOLDER/CATEGORY/[train|test/]FILE, or a tfds data set such as "
+        "modelnet_voxels/modelnet10_32, which is downloaded and built where it has not been.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where tfds keeps its data sets, if not in its own.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "size",
+        None,
+        "The side of the grids that a folder's shapes are put on; 32, or the model's, if absent.",
+        lower_bound=2,
+        flag_values=values,
+    )
+
+
+def _read_data(values: flags.FlagValues, **options: Any) -> VoxelArchive:
+    from descnet3d import shape_sources
+
+    return shape_sources.read_shapes(
+        values.data,
+        data_dir=values.data_dir,
+        progress=sys.stderr.isatty(),
+        report=lambda line: print(line, file=sys.stderr),
+        **options,
+    )
+
+
 def _train_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("data", None, "A packed archive of shapes (.npz).", flag_values=values)
+    _data_flags(values)
     flags.DEFINE_string(
         "category", None, "Train on the shapes of this category.", flag_values=values
     )
@@ -207,7 +188,7 @@ def _train_flags(values: flags.FlagValues) -> None:
 
 
 def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
-    from descnet3d import recipes, voxels
+    from descnet3d import recipes
 
     for name in ("data", "out"):
         if values[name].value is None:
@@ -220,7 +201,13 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
     recipe = replace(recipes.RECIPES[values.recipe], **changed)
     # What cannot be written or found is reported before the long work.
     files.check_folder_writable(values.out)
-    archive = voxels.read_archive(values.data, values.category, "train")
+    archive = _read_data(
+        values,
+        category=values.category,
+        split="train",
+        size=values.size,
+        keep_in=Path(values.out) / "training",
+    )
     start_keras()
     from descnet3d import landing
 
@@ -243,20 +230,35 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
 
 
 def _evaluate_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "data",
-        None,
-        "A packed archive (.npz) of shapes of all categories, with their official split.",
-        flag_values=values,
-    )
+    from descnet3d import recipes
+
+    _data_flags(values)
     flags.DEFINE_string(
         "category",
         None,
         "What the shapes should be; the preset's own if absent.",
         flag_values=values,
     )
-    flags.DEFINE_integer("num", 64, "How many shapes.", lower_bound=2, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Their seed.", lower_bound=0, flag_values=values)
+    flags.DEFINE_enum(
+        "task",
+        None,
+        list(recipes.TASKS),
+        "What the model is asked; what it was trained for if absent.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "corruption",
+        "voxels:0.7",
+        "What hides voxels where --task=recovery: voxels, half, block or scan, and the share.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "ratio", 4, "The side of a block where --task=super_resolution.", 2, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "num", 64, "How many shapes to synthesise.", lower_bound=2, flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "The seed.", lower_bound=0, flag_values=values)
     flags.DEFINE_boolean(
         "write",
         False,
@@ -266,24 +268,28 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
 
 
 def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
-    from descnet3d import voxels
+    from descnet3d import preset_config, voxels
 
     if values.data is None:
         raise UsageError("--data missing")
     folder = presets.find(arguments[0])
     if values.write:
         files.check_folder_writable(folder)
-    archive = voxels.read_archive(values.data)
+    size = values.size
+    if size is None and os.path.isdir(values.data):
+        size = preset_config.read_config(folder)["size"][0]
+    archive = _read_data(values, size=size)
     if values.category is not None:
         voxels.find_label(values.category, archive.classes, values.data)
     start_keras()
-    from descnet3d import landing
+    from descnet3d import landing, tasks
 
     print(
         landing.evaluate_preset(
             folder,
             archive,
             category=values.category,
+            task=tasks.task_of(values.flag_values_dict()) if values.task else "own",
             num=values.num,
             seed=values.seed,
             write=values.write,
@@ -306,6 +312,8 @@ COMMANDS = (
         define_flags=_synthesize_flags,
         run=_synthesize,
     ),
+    RECOVER,
+    UPSCALE,
     Command(
         name="presets",
         arguments=(),
@@ -323,10 +331,10 @@ COMMANDS = (
         arguments=(),
         summary="train a model of a category",
         description=(
-            "Trains a descriptor on the training shapes of an archive, by a recipe, and writes a "
-            "preset that descnet3d.load reads. Checkpoints, sheets and logs (TensorBoard reads "
-            "them) lie in its folder 'training'; a run that was killed goes on from its last "
-            "checkpoint when the same command is given again."
+            "Trains a descriptor on the training shapes of an archive, of a folder or of a tfds "
+            "data set, by a recipe, and writes a preset that descnet3d.load reads. Checkpoints, "
+            "sheets and logs (TensorBoard reads them) lie in its folder 'training'; a run that was "
+            "killed goes on from its last checkpoint when the same command is given again."
         ),
         example=("descnet3d train --data=modelnet10_32.npz --category=toilet --out=my_toilets"),
         define_flags=_train_flags,
@@ -335,16 +343,19 @@ COMMANDS = (
     Command(
         name="evaluate",
         arguments=("NAME",),
-        summary="measure the shapes that a model synthesises",
+        summary="measure what a model does",
         description=(
             "Synthesises shapes from fresh noise and prints their figures beside those of the "
             "real test shapes: the share whose nearest training shape is of the right category, "
-            "the IoU to it, occupancy, copies, and diversity."
+            "the IoU to it, occupancy, copies, and diversity. A model of recovery or "
+            "super-resolution gets the test shapes with hidden voxels, or coarse, and its errors "
+            "are printed beside those of simple baselines."
         ),
         example="descnet3d evaluate toilet --data=modelnet10_32.npz",
         define_flags=_evaluate_flags,
         run=_evaluate,
     ),
+    VOXELIZE,
 )
 
 if __name__ == "__main__":

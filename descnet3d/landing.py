@@ -5,19 +5,29 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from descnet3d import callbacks, cards, evaluation, meshes, view
+from descnet3d import callbacks, cards, evaluation, meshes, reconstruction, view
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.preset_folder import CONFIG, as_json, read_config
+from descnet3d.preset_config import CONFIG, as_json, read_config
 from descnet3d.recipes import Recipe
+from descnet3d.tasks import Task, task_of
 from descnet3d.training import train
 from descnet3d.voxels import VoxelArchive
 
 SHEET_SHAPES = 16
+SHEET_COLUMNS = 6
+# How presets of each task are called, and what their cards say that they do.
+NAMES = {"synthesis": "synthesis", "recovery": "recovery", "super_resolution": "superres"}
+DEEDS = {
+    "synthesis": "synthesises",
+    "recovery": "recovers hidden voxels",
+    "super_resolution": "refines coarse shapes",
+}
 
 
 def train_preset(
@@ -40,7 +50,7 @@ def train_preset(
         shapes: occupancy in [0, 1], ``[n, D, H, W]``.
         recipe: how to train.
         folder: the preset's folder.
-        name: the preset's id; `synthesis_<category>_<side>` if absent.
+        name: the preset's id; `<task>_<category>_<side>` if absent.
         category: what the shapes are.
         flags: the command-line flags that make this recipe, kept in `recipe.flags`.
         sheet_every: minutes between sheets; 0 for none.
@@ -57,6 +67,12 @@ def train_preset(
     meshes.open3d()  # the sheets need it: better said now than after the training
     work = folder / "training"
 
+    task = task_of(asdict(recipe))
+    shown = shapes[:SHEET_COLUMNS]
+
+    def draw(model: DescriptorNet, path: Path, title: str | None = None) -> None:
+        _save_sheet(model, task, shown, path, title)
+
     def watching(phase: str, done: int, epochs: int) -> list[keras.callbacks.Callback]:
         work.mkdir(parents=True, exist_ok=True)
         chosen: list[keras.callbacks.Callback] = [
@@ -65,19 +81,20 @@ def train_preset(
             keras.callbacks.TensorBoard(str(work / "tensorboard" / phase), write_graph=False),
         ]
         if sheet_every:
-            chosen.append(callbacks.SynthesisSheets(work / "sheets", phase, sheet_every))
+            sheets = callbacks.TrainingSheets(work / "sheets", phase, sheet_every, draw)
+            chosen.append(sheets)
         return chosen
 
     model, core_minutes = train(shapes, recipe, work, callbacks=watching)
     words = [*(flags or []), *([f"--category={category}"] if category else [])]
     kind = category or "shapes"
-    name = name or f"synthesis_{kind}_{model.grid[0]}"
+    name = name or f"{NAMES[recipe.task]}_{kind}_{model.grid[0]}"
     model.save_preset(
         folder,
         id=name,
-        task="synthesis",
+        task=recipe.task,
         category=kind,
-        description=f"A 3D DescriptorNet that synthesises: {kind.replace('_', ' ')}.",
+        description=f"A 3D DescriptorNet that {DEEDS[recipe.task]}: {kind.replace('_', ' ')}.",
         training={
             "command": f"descnet3d train --flagfile=recipe.flags --data=ARCHIVE --out={name}",
             "shapes": len(shapes),
@@ -90,7 +107,7 @@ def train_preset(
     )
     with replacing(folder / "recipe.flags") as path:
         path.write_text("\n".join(words) + "\n", encoding="utf-8")
-    _write_sheet(model, folder)
+    draw(model, folder / "sheet.png")
     cards.write(folder)
     for checkpoint in work.glob("*.npz"):
         checkpoint.unlink()
@@ -108,49 +125,81 @@ def evaluate_preset(
     archive: VoxelArchive,
     *,
     category: str | None = None,
+    task: Task | str | None = "own",
     num: int = 64,
     seed: int = 0,
     write: bool = False,
     progress: bool = False,
 ) -> str:
-    """Measure what a preset synthesises.
+    """Measure what a preset does.
 
     Args:
         folder: the preset.
         archive: shapes of all categories, with their official split.
         category: what its shapes should be; the preset's own if absent.
-        num: how many to synthesise.
-        seed: their seed.
+        task: what it is asked: the task that it was trained for ("own"), None for synthesis, or
+            another one.
+        num: how many shapes to synthesise.
+        seed: the seed of what it synthesises and of the hidden voxels.
         write: whether to write scores, sheet and card into the folder.
         progress: whether to show a progress bar.
 
     Returns:
-        A Markdown table: the figures beside those of the real test shapes.
+        A Markdown table: synthesised shapes' figures beside those of the real test shapes; the
+        errors of recovered or super-resolved test shapes beside those of simple baselines.
+
+    Raises:
+        ValueError: when `write` is asked for with another task than the preset's own.
     """
     folder = Path(folder)
     model = DescriptorNet.from_preset(folder)
     words = [f"--category={category}"] if category else []
     category = category or model.preset.get("category", "")
-    scores, real = evaluation.evaluate_synthesis(
-        model, archive, category, num=num, seed=seed, progress=progress
-    )
-    if write:
-        config = read_config(folder)
-        config["scores"], config["real_scores"] = asdict(scores), asdict(real)
-        config["evaluation_command"] = " ".join(
-            [
-                f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE",
-                *words,
-                f"--num={num} --seed={seed}",
-            ]
+    own = task_of(model.preset.get("recipe") or {})
+    task = own if isinstance(task, str) else task
+    if write and task != own:
+        raise ValueError(f"write needs the preset's own task, {own or 'synthesis'}, not {task}.")
+    measured: dict[str, Any] = {}
+    if task is None:
+        scores, real = evaluation.evaluate_synthesis(
+            model, archive, category, num=num, seed=seed, progress=progress
         )
+        measured = {"scores": asdict(scores), "real_scores": asdict(real)}
+        words.append(f"--num={num}")
+        printed = evaluation.table(scores, real)
+    else:
+        rows = reconstruction.evaluate_reconstruction(
+            model, task, archive, category, seed=seed, progress=progress
+        )
+        printed = reconstruction.table(rows)
+        figures = {name: asdict(row) for name, row in rows.items()}
+        measured = {"scores": figures.pop("this model"), "baselines": figures}
+    if write:
+        config = {**read_config(folder), **measured}
+        command = f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE"
+        config["evaluation_command"] = " ".join([command, *words, f"--seed={seed}"])
         with replacing(folder / CONFIG) as path:
             path.write_text(as_json(config), encoding="utf-8")
-        _write_sheet(model, folder)
+        shown = archive.occupancy[
+            archive.is_test & (archive.labels == archive.classes.index(category))
+        ]
+        _save_sheet(model, task, shown[:SHEET_COLUMNS], folder / "sheet.png")
         cards.write(folder)
-    return evaluation.table(scores, real)
+    return printed
 
 
-def _write_sheet(model: DescriptorNet, folder: Path) -> None:
-    """The sheet that `descnet3d synthesize` makes without further flags."""
-    view.save_sheet(model.synthesize(SHEET_SHAPES, seed=0), folder / "sheet.png")
+def _save_sheet(
+    model: DescriptorNet,
+    task: Task | None,
+    shapes: np.ndarray,
+    path: Path,
+    title: str | None = None,
+) -> None:
+    """Shapes from fresh noise; or given shapes before, after, and as they are."""
+    if task is None:
+        view.save_sheet(model.synthesize(SHEET_SHAPES, seed=0), path, title=title)
+        return
+    problem = reconstruction.pose(task, shapes)
+    found = reconstruction.solve(model, problem)
+    tiles, labels = reconstruction.sheet_rows(problem.known, found, problem.truth)
+    view.save_sheet(tiles, path, labels=labels, columns=len(shapes), title=title)

@@ -39,12 +39,12 @@ class LangevinSettings:
         """Refuse settings that no dynamics can run with."""
         if not isinstance(self.num_steps, int) or self.num_steps < 1:
             raise ValueError(f"num_steps must be a positive integer, but it is {self.num_steps!r}.")
-        for name in ("step_size", "initial_std"):
+        if not (math.isfinite(self.step_size) and self.step_size > 0):
+            raise ValueError(f"step_size must be positive, but it is {self.step_size!r}.")
+        for name in ("temperature", "initial_std"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, but it is {value!r}.")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, but it is {self.temperature!r}.")
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be 0 or more, but it is {value!r}.")
         if not isinstance(self.rounds, int) or self.rounds < 1:
             raise ValueError(f"rounds must be a positive integer, but it is {self.rounds!r}.")
         if not 0 < self.contraction <= 1:

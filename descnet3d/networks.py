@@ -194,7 +194,13 @@ def build(name: str, size: int = 32, reference_std: float = 0.5) -> keras.Model:
     """
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, but it is {name!r}.")
-    return base(size, reference_std=reference_std) if name == "base" else NETWORKS[name](size)
+    if name != "base":
+        return NETWORKS[name](size)
+    # The code's weights grow with the number of patches: on larger grids each tells it less,
+    # and what it says is shorter.
+    channels = max(1, min(8, round(8 * (32 / size) ** 3)))
+    code = 256 if channels == 8 else 192
+    return base(size, channels=channels, code=code, reference_std=reference_std)
 
 
 def intermediates(network: keras.Model) -> keras.Model:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,14 +13,9 @@ import keras
 import numpy as np
 
 from descnet3d.files import check_folder_writable, replacing
+from descnet3d.preset_config import CONFIG, FORMAT, PresetError, as_json
 
-FORMAT = 1
-CONFIG = "config.json"
 WEIGHTS = "weights.npz"
-
-
-class PresetError(ValueError):
-    """A preset's folder that can't be read: it names the file, what is wrong, and what to do."""
 
 
 def write(
@@ -59,42 +53,6 @@ def write(
     with replacing(folder / CONFIG) as path:
         path.write_text(text, encoding="utf-8")
     return folder
-
-
-def as_json(config: dict[str, Any]) -> str:
-    """The text of a `config.json`; NumPy's numbers are written as numbers."""
-    return json.dumps(config, indent=1, default=lambda number: number.item()) + "\n"
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a preset.
-
-    Raises:
-        PresetError: when it is missing, damaged, or of a format that this version doesn't know.
-    """
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PresetError(f"{folder} is not a preset: it has no {CONFIG}.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PresetError(f"{path} can't be read as a preset's config: {error}.") from None
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise PresetError(f"{path} is not a preset's config: it has no format number.")
-    if config["format"] > FORMAT:
-        raise PresetError(
-            f"{path} has format {config['format']}, and this version of descnet3d reads up to "
-            f"{FORMAT}: install a newer one."
-        )
-    for part, keys in (
-        ("model", ("network", "voxel_mean", "reference_std", "sampling")),
-        ("weights", ("file", "sha256")),
-    ):
-        value = config.get(part)
-        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-        if missing:
-            raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
-    return config
 
 
 def read_network(folder: Path, config: dict[str, Any]) -> keras.Model:

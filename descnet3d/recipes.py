@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from typing import Any
+
+TASKS = ("synthesis", "recovery", "super_resolution")
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,10 @@ class Recipe:
     `likelihood_steps`; either may be 0.
 
     Attributes:
+        task: synthesis, recovery or super_resolution.
+        corruption: which voxels recovery is trained to find: voxels, half, block or scan, and the
+            share that is hidden, as in voxels:0.7.
+        ratio: the side of the blocks whose averages super-resolution starts from, in voxels.
         network: a network of `descnet3d.networks`, by name.
         voxel_mean: what model space subtracts from occupancy; negative: the mean training voxel.
         reference_std: s of the Gaussian reference.
@@ -28,6 +35,7 @@ class Recipe:
         matching_warmup: iterations in which that learning rate is reached.
         matching_scale: λ, the size of the gradient along the paths.
         matching_fade_from: the γ from which that gradient fades to 0.
+        matching_least_noise: the smallest size of the noise that paths begin at, relative to s.
         likelihood_steps: iterations of maximum likelihood by Langevin dynamics.
         likelihood_learning_rate: Adam's learning rate there.
         likelihood_beta_1: Adam's β₁ there.
@@ -51,6 +59,9 @@ class Recipe:
         sampling_contraction: what shapes are multiplied by between two rounds.
     """
 
+    task: str = "synthesis"
+    corruption: str = "voxels:0.7"
+    ratio: int = 4
     network: str = "base"
     voxel_mean: float = 0.5
     reference_std: float = 0.5
@@ -64,6 +75,7 @@ class Recipe:
     matching_warmup: int = 50
     matching_scale: float = 4.0
     matching_fade_from: float = 0.8
+    matching_least_noise: float = 1.0
     likelihood_steps: int = 0
     likelihood_learning_rate: float = 3e-5
     likelihood_beta_1: float = 0.5
@@ -93,6 +105,8 @@ class Recipe:
                 raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
         if not (self.matching_steps or self.likelihood_steps):
             raise ValueError("matching_steps or likelihood_steps must be positive; both are 0.")
+        if self.task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}, but it is {self.task!r}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {self.batch_size}.")
         if not 0 <= self.seed < 2**32:
@@ -103,10 +117,25 @@ class Recipe:
             )
 
 
+_CONDITIONAL: dict[str, Any] = {
+    "average": 0.998,
+    "clip_norm": 0.5,
+    "matching_steps": 4000,
+    "matching_learning_rate": 8e-4,
+    "matching_least_noise": 0.0,
+    "sampling_steps": 60,
+    "sampling_initial_std": 0.0,
+    "sampling_rounds": 3,
+}
+
 RECIPES = {
     "base": Recipe(),
     # The same, finished by maximum likelihood with Langevin dynamics.
     "base_likelihood": Recipe(likelihood_steps=150),
+    # Hidden voxels, and fine shapes of coarse ones: paths begin at little noise, and so does the
+    # descent, which is short because much is known.
+    "recovery": Recipe(task="recovery", **_CONDITIONAL),
+    "super_resolution": Recipe(task="super_resolution", **_CONDITIONAL),
     # What the original code does, number by number.
     "paper": Recipe(
         network="paper",

@@ -21,6 +21,7 @@ from descnet3d.langevin import LangevinSettings
 from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.recipes import Recipe
+from descnet3d.tasks import task_of
 from descnet3d.voxels import as_occupancy
 
 
@@ -79,6 +80,7 @@ def train(
         seed=recipe.seed,
     )
     batches = math.ceil(len(shapes) / recipe.batch_size)
+    task_of(asdict(recipe))
     matching_of(recipe, 1.0)
     likelihood_of(recipe, batches)
     phases = [
@@ -129,7 +131,12 @@ def sampling_of(recipe: Recipe) -> LangevinSettings:
 
 def matching_of(recipe: Recipe, weight: float) -> EquilibriumMatching:
     """The recipe's simulation-free objective."""
-    return EquilibriumMatching(weight, recipe.matching_scale, recipe.matching_fade_from)
+    return EquilibriumMatching(
+        weight,
+        recipe.matching_scale,
+        recipe.matching_fade_from,
+        recipe.matching_least_noise,
+    )
 
 
 def likelihood_of(recipe: Recipe, batches: int) -> MaximumLikelihood:
@@ -163,6 +170,7 @@ def _compile_matching(model: DescriptorNet, recipe: Recipe, batches: int, epochs
     model.compile(
         keras.optimizers.Adam(schedule, **_optimizer_settings(recipe)),
         matching=matching_of(recipe, 1.0),
+        task=task_of(asdict(recipe)),
     )
 
 
@@ -177,6 +185,7 @@ def _compile_likelihood(model: DescriptorNet, recipe: Recipe, batches: int, epoc
         ),
         likelihood=likelihood_of(recipe, batches),
         matching=matching_of(recipe, weight) if weight else None,
+        task=task_of(asdict(recipe)),
     )
 
 

@@ -318,7 +318,11 @@ def test_wrong_usage_of_training_and_evaluation(words, message, archive, no_trai
     ("flags", "message"),
     [
         ("--data=nowhere.npz --out=new", "there is no file nowhere.npz"),
-        ("--data=. --out=new", ". cannot be read: Is a directory"),
+        ("--data=. --out=new", "no folders of categories with shapes in them; lay it out as"),
+        ("--data=./chairs --out=new", "there is no file or folder ./chairs"),
+        ("--data=chairs --out=new", "no file or folder chairs, and no tfds data set of that name"),
+        ("--data=modelnet_voxels/modelnet11 --out=new", "there is: modelnet10_32, modelnet10_64"),
+        ("--data=shapes.npz --out=new --size=32", "grids of (8, 8, 8), and size was given as 32"),
         ("--data=cut.npz --out=new", "cut.npz is not an .npz archive, or is cut short"),
         ("--data=grids.npz --out=new", "no key 'shape'; it holds: occupancy"),
         (

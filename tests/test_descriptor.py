@@ -16,7 +16,7 @@ from descnet3d.files import OutputError
 from descnet3d.langevin import LangevinSettings
 from descnet3d.models.descriptor import DescriptorNet, DivergenceError, MaximumLikelihood
 from descnet3d.models.pretraining import EquilibriumMatching
-from descnet3d.preset_folder import PresetError
+from descnet3d.preset_config import PresetError
 
 SIZE = 8
 
@@ -114,7 +114,7 @@ def test_langevin_descends_the_energy_of_the_model():
     model = small_model()
     start = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, SIZE, 1)).astype("float32")
     settings = LangevinSettings(num_steps=25, step_size=0.1, temperature=0.0)
-    end, diagnostics = model.run_langevin(start, settings)
+    end, diagnostics = model.sampler.run(start, settings)
     assert diagnostics.energy.shape == (25,)
     assert np.all(np.diff(diagnostics.energy) < 0)
     before = float(np.mean(ops.convert_to_numpy(model.energy_of(start))))
@@ -413,7 +413,7 @@ model = DescriptorNet.from_preset(sys.argv[1])
 with np.load(sys.argv[2], allow_pickle=False) as file:
     shapes, start = file["shapes"], file["start"]
 settings = LangevinSettings(num_steps=12, step_size=0.1, temperature=0.0)
-end, _ = model.run_langevin(start, settings)
+end, _ = model.sampler.run(start, settings)
 np.savez(sys.argv[3], energy=model.energy(shapes), end=np.asarray(end),
          features=model.features(shapes))
 """

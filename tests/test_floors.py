@@ -7,13 +7,35 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "descnet3d"
 FLOORS = [
-    {"files", "numpy_files", "backend", "networks", "recipes", "console"},
-    {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints"},
-    {"grids", "meshes", "fitting", "models.pretraining", "cards"},
-    {"rendering", "models.energy_based"},
-    {"view", "models.descriptor"},
-    {"callbacks", "presets", "evaluation", "training"},
-    {"landing"},
+    {
+        "files",
+        "numpy_files",
+        "backend",
+        "networks",
+        "recipes",
+        "console",
+        "corruptions",
+        "constraints",
+        "grid_transform",
+        "off_files",
+        "preset_config",
+        "poses",
+        "processes",
+        "rasterization",
+        "zips",
+    },
+    {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints", "tasks"}
+    | {"mesh_files", "matlab_files", "solids"},
+    {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"},
+    {"rendering", "models.energy_based", "voxelization", "shape_folders"},
+    {"view", "models.descriptor"} | {"folder_archives", "voxel_builder"},
+    {"callbacks", "presets", "evaluation", "training", "reconstruction"}
+    | {
+        "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",
+        "datasets.voxel_folder.voxel_folder_dataset_builder",
+    },
+    {"landing", "shape_sources", "voxelize_command", "outputs"},
+    {"reconstruction_commands"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS, 1) for name in names}

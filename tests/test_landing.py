@@ -9,7 +9,7 @@ from PIL import Image
 
 from descnet3d import cards, landing, presets, voxels
 from descnet3d.files import OutputError
-from descnet3d.preset_folder import PresetError
+from descnet3d.preset_config import PresetError
 from descnet3d.recipes import RECIPES
 
 QUICK = replace(

@@ -101,6 +101,8 @@ def test_the_wheel_holds_every_module_and_every_preset(wheel, checkout):
         held = set(archive.namelist())
     modules = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/**/*.py")}
     assert modules <= held
+    beside = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/datasets/*/*.*")}
+    assert "descnet3d/datasets/modelnet_voxels/checksums.tsv" in beside and beside <= held
     files = [path.relative_to(checkout) for path in checkout.glob("zoo/**/*") if path.is_file()]
     assert "zoo/index.json" in map(str, files)
     assert {f"descnet3d/{path}" for path in files} <= held

@@ -11,16 +11,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import backend, networks, preset_folder
+from descnet3d import backend, blocks, networks, preset_config, preset_folder
+from descnet3d.constraints import BlockMeans, Constraint, VisibleVoxels
 from descnet3d.fitting import DivergenceError, MaximumLikelihood
-from descnet3d.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
+from descnet3d.langevin import LangevinSettings
 from descnet3d.models.energy_based import EnergyBasedModel
-from descnet3d.voxels import as_occupancy
+from descnet3d.models.sampling import LangevinSampler
+from descnet3d.voxels import as_occupancy, as_visible
 
 __all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
-
-# Long runs are cut into compiled pieces of this many steps, so that their progress can be shown.
-STEPS_PER_PIECE = 10
 
 
 @keras.saving.register_keras_serializable("descnet3d")
@@ -74,7 +73,7 @@ class DescriptorNet(EnergyBasedModel):
         self.voxel_mean = float(voxel_mean)
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
         self._compiled_energy = backend.compiled(self.energy_of)
-        self._compiled_pieces: dict[tuple[int, bool], Any] = {}
+        self.sampler = LangevinSampler(self.energy_of, self.sampling_noise)
         self._compiled_features: Any = None
 
     def get_config(self) -> dict[str, Any]:
@@ -186,6 +185,101 @@ class DescriptorNet(EnergyBasedModel):
             DivergenceError: when the dynamics run off.
         """
         _require_positive_integer("num", num)
+        positions = self._sample(num, None, seed, num_steps, batch_size, progress)
+        return self.to_occupancy(positions)
+
+    def recover(
+        self,
+        occupancy: Any,
+        visible: Any,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Shapes whose hidden voxels are filled in, by Langevin dynamics under a projection.
+
+        After every step the visible voxels are put back: samples of p(Y_M | Y_visible).
+
+        Args:
+            occupancy: corrupted shapes in [0, 1], ``[n, D, H, W]``; what hidden voxels hold doesn't
+                matter.
+            visible: bool, of the same shape: True where a voxel is to be believed.
+            seed: as in `synthesize`.
+            num_steps: as in `synthesize`.
+            batch_size: as in `synthesize`.
+            progress: as in `synthesize`.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[n, D, H, W]``; visible voxels come back untouched.
+
+        Raises:
+            ValueError: when `occupancy` isn't that on the model's grid, or `visible` not bool of
+                its shape; or as in `synthesize`.
+            DivergenceError: when the dynamics run off.
+        """
+        shapes = as_occupancy(occupancy, "occupancy", self.grid)
+        visible = as_visible(visible, shapes.shape)
+        values = ops.convert_to_numpy(self.to_model_space(np.where(visible, shapes, 0.0)))
+        constraint = VisibleVoxels(values, visible[..., None])
+        positions = self._sample(len(shapes), constraint, seed, num_steps, batch_size, progress)
+        return np.where(visible, shapes, self.to_occupancy(positions))
+
+    def super_resolve(
+        self,
+        coarse: Any,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Shapes on the model's grid whose block averages are the given coarse shapes.
+
+        After every step of the dynamics each block is shifted back to its average: samples of
+        p(Y_high | Y_low).
+
+        Args:
+            coarse: block averages in [0, 1], ``[n, d, h, w]``; the model's grid has to be the same
+                multiple of each side.
+            seed: as in `synthesize`.
+            num_steps: as in `synthesize`.
+            batch_size: as in `synthesize`.
+            progress: as in `synthesize`.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[n, D, H, W]``, whose blocks have exactly (to float32
+            rounding) the given averages.
+
+        Raises:
+            ValueError: when `coarse` isn't occupancy, or its grid doesn't divide the model's; or as
+                in `synthesize`.
+            DivergenceError: when the dynamics run off.
+        """
+        shapes = as_occupancy(coarse, "coarse")
+        ratios = {fine / side for fine, side in zip(self.grid, shapes.shape[1:], strict=True)}
+        if len(ratios) > 1 or not ratios.pop().is_integer():
+            raise ValueError(
+                f"coarse must have grids of which the model's {list(self.grid)} is a whole "
+                f"multiple, but they are {list(shapes.shape[1:])}: average blocks of the same "
+                "number of voxels along each axis."
+            )
+        constraint = BlockMeans(ops.convert_to_numpy(self.to_model_space(shapes)))
+        positions = self._sample(len(shapes), constraint, seed, num_steps, batch_size, progress)
+        occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
+        return blocks.with_means(occupancy, shapes)
+
+    def _sample(
+        self,
+        num: int,
+        constraint: Constraint | None,
+        seed: int | None,
+        num_steps: int | None,
+        batch_size: int,
+        progress: bool,
+    ) -> np.ndarray:
+        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics from fresh noise."""
         _require_positive_integer("batch_size", batch_size)
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
@@ -196,54 +290,22 @@ class DescriptorNet(EnergyBasedModel):
             _require_positive_integer("num_steps", num_steps)
             settings = replace(settings, num_steps=int(num_steps))
         bar = _progress_bar(-(-num // batch_size) * settings.num_steps) if progress else None
-        self._reseed(int(seed))
-        shapes = []
+        self.sampler.reseed(int(seed))
+        parts = []
         for start in range(0, num, batch_size):
+            part = None
+            if constraint is not None:
+                rows = slice(start, start + batch_size)
+                part = type(constraint)(*(ops.convert_to_tensor(held[rows]) for held in constraint))
             count = min(batch_size, num - start)
-            noise = keras.random.normal((count, *self.grid, 1), seed=self.sampling_noise)
-            positions = settings.initial_std * noise
-            for index, steps in enumerate(settings.steps_of_rounds()):
-                if index:
-                    positions = settings.contraction * positions
-                positions, _ = self.run_langevin(positions, replace(settings, num_steps=steps), bar)
-            if not np.isfinite(ops.convert_to_numpy(positions)).all():
+            positions = self.sampler.sample(count, self.grid, settings, part, bar)
+            parts.append(ops.convert_to_numpy(positions))
+            if not np.isfinite(parts[-1]).all():
                 raise DivergenceError(
                     "Langevin dynamics ran off to values that are not finite: take a sampling "
                     f"step_size smaller than {settings.step_size}."
                 )
-            shapes.append(self.to_occupancy(positions))
-        return np.concatenate(shapes)
-
-    def run_langevin(
-        self, initial: Any, settings: LangevinSettings, bar: keras.utils.Progbar | None = None
-    ) -> tuple[Any, LangevinDiagnostics]:
-        """Langevin dynamics on the model's energy.
-
-        Args:
-            initial: where the chains start, in model space, ``[n, D, H, W, 1]``.
-            settings: steps, step size and temperature; one round.
-            bar: a progress bar that counts the steps.
-
-        Returns:
-            The last positions, and the :class:`~descnet3d.langevin.LangevinDiagnostics` of every
-            step as NumPy arrays.
-        """
-        positions, pieces = ops.convert_to_tensor(initial), []
-        noisy = settings.temperature > 0
-        for start in range(0, settings.num_steps, STEPS_PER_PIECE):
-            steps = min(STEPS_PER_PIECE, settings.num_steps - start)
-            if (steps, noisy) not in self._compiled_pieces:
-                self._compiled_pieces[steps, noisy] = self._compile_piece(steps, noisy)
-            run = self._compiled_pieces[steps, noisy]
-            positions, diagnostics = run(
-                positions,
-                ops.convert_to_tensor(settings.step_size, "float32"),
-                ops.convert_to_tensor(settings.temperature, "float32"),
-            )
-            pieces.append([ops.convert_to_numpy(values) for values in diagnostics])
-            if bar is not None:
-                bar.add(steps)
-        return positions, LangevinDiagnostics(*map(np.concatenate, zip(*pieces, strict=True)))
+        return np.concatenate(parts)
 
     def save_preset(
         self, folder: str | Path, *, weights_dtype: str = "float16", **metadata: Any
@@ -284,7 +346,7 @@ class DescriptorNet(EnergyBasedModel):
         Raises:
             PresetError: when the folder is not a preset, is damaged, or is of a newer format.
         """
-        config = preset_folder.read_config(Path(folder))
+        config = preset_config.read_config(Path(folder))
         network = preset_folder.read_network(Path(folder), config)
         try:
             model = cls(
@@ -294,8 +356,8 @@ class DescriptorNet(EnergyBasedModel):
                 sampling=LangevinSettings(**config["model"]["sampling"]),
             )
         except (TypeError, ValueError) as error:
-            raise preset_folder.PresetError(
-                f"{Path(folder) / preset_folder.CONFIG} describes no model: {error}."
+            raise preset_config.PresetError(
+                f"{Path(folder) / preset_config.CONFIG} describes no model: {error}."
             ) from None
         model.preset = {key: value for key, value in config.items() if key != "model"}
         model.preset["recipe"] = (config.get("training") or config).get("recipe")
@@ -311,23 +373,6 @@ class DescriptorNet(EnergyBasedModel):
             part = function(self.to_model_space(shapes[start : start + batch_size]))
             parts.append(ops.convert_to_numpy(ops.stop_gradient(part)))
         return np.concatenate(parts)
-
-    def _compile_piece(self, num_steps: int, noisy: bool) -> Any:
-        def piece(positions: Any, step_size: Any, temperature: Any) -> tuple[Any, tuple[Any, ...]]:
-            positions, diagnostics = langevin_dynamics(
-                self.energy_of,
-                positions,
-                num_steps=num_steps,
-                step_size=step_size,
-                temperature=temperature if noisy else 0,
-                seed_generator=self.sampling_noise,
-            )
-            return positions, tuple(diagnostics)
-
-        return backend.compiled(piece)
-
-    def _reseed(self, seed: int) -> None:
-        self.sampling_noise.state.assign(np.array([seed, 0], dtype="uint32"))
 
 
 def _pooled(responses: list[Any]) -> Any:

@@ -12,9 +12,11 @@ from keras import ops
 from descnet3d import backend
 from descnet3d.batches import VoxelBatches
 from descnet3d.chains import PersistentChains
+from descnet3d.constraints import Constraint
 from descnet3d.fitting import DivergenceWatch, EpochSettings, Maximum, MaximumLikelihood
 from descnet3d.langevin import LangevinDiagnostics, langevin_dynamics
 from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.tasks import Recovery, Task, task_of
 from descnet3d.voxels import as_occupancy
 
 
@@ -75,6 +77,7 @@ class EnergyBasedModel(keras.Model):
         *,
         likelihood: MaximumLikelihood | None = None,
         matching: EquilibriumMatching | None = None,
+        task: Task | None = None,
         **keras_arguments: Any,
     ) -> None:
         """Choose the objective and the optimizer.
@@ -87,20 +90,23 @@ class EnergyBasedModel(keras.Model):
             likelihood: maximum likelihood by Langevin dynamics; the default of a new model.
             matching: simulation-free pretraining, alone or beside `likelihood`; the default where a
                 preset that was trained so is fine-tuned.
+            task: recovery or super-resolution; None for synthesis, or for what a loaded preset was
+                trained for where no objective is given either.
             keras_arguments: passed on to `keras.Model.compile`.
         """
         if likelihood is None and matching is None:
             likelihood, matching = self._default_objective()
+            task = task or self._default_task()
         if optimizer is None:
             kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
             optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
-        self.likelihood, self.matching = likelihood, matching
+        self.likelihood, self.matching, self.task = likelihood, matching, task
         self.chains: PersistentChains | None = None
         names = ["matching_loss"] if matching else []
         if likelihood is not None:
             names += ["value", "score_observed", "score_synthesized", "gradient_norm"]
             names += ["reconstruction_error", "chain_range"]
-            if likelihood.chains.start == "persistent":
+            if likelihood.chains.start == "persistent" and task is None:
                 initial_std = likelihood.langevin.initial_std
                 self.chains = PersistentChains(likelihood.chains, self.grid, self.seed, initial_std)
         if likelihood is not None:
@@ -173,7 +179,7 @@ class EnergyBasedModel(keras.Model):
             x = ops.convert_to_numpy(x)
         if isinstance(x, np.ndarray | list):
             shapes = as_occupancy(x, "x", self.grid)
-            x = VoxelBatches(shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes)
+            x = self._batches(shapes, batch_size, mirror_axes)
             # Keras would shuffle the batches once more, by a state that no checkpoint holds.
             keras_arguments["shuffle"] = False
         elif mirror_axes:
@@ -181,7 +187,7 @@ class EnergyBasedModel(keras.Model):
         held_out = keras_arguments.get("validation_data")
         if isinstance(held_out, np.ndarray | list):
             held_out = as_occupancy(held_out, "validation_data", self.grid)
-            keras_arguments["validation_data"] = VoxelBatches(held_out, batch_size)
+            keras_arguments["validation_data"] = self._batches(held_out, batch_size)
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
         # From here on the figures of the preset that this model came from are not its own.
@@ -192,12 +198,12 @@ class EnergyBasedModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
-        observed = self._observed(data)
+        observed, constraint = self._observed(data)
         likelihood, matching = self.likelihood, self.matching
         measured: dict[str, Any] = {}
         synthesized = None
         if likelihood is not None:
-            synthesized, diagnostics = self._seek_modes(observed, likelihood)
+            synthesized, diagnostics = self._seek_modes(observed, likelihood, constraint)
             difference = ops.mean(synthesized, axis=0) - ops.mean(observed, axis=0)
             measured["gradient_norm"] = ops.mean(diagnostics.gradient_norm)
             measured["reconstruction_error"] = ops.mean(ops.square(difference))
@@ -212,7 +218,7 @@ class EnergyBasedModel(keras.Model):
                 parts = {"score_observed": observed_score, "score_synthesized": synthesized_score}
             if matching is not None:
                 parts["matching_loss"] = matching.loss(
-                    self.energy_of, observed, self.reference_std, self.training_noise
+                    self.energy_of, observed, self.reference_std, self.training_noise, constraint
                 )
                 loss += matching.weight * parts["matching_loss"]
             for penalty in self.network.losses:
@@ -234,11 +240,11 @@ class EnergyBasedModel(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The mean energy of held-out shapes and, in pretraining, their matching loss."""
-        observed = self._observed(data)
+        observed, constraint = self._observed(data)
         measured = {"energy": self.energy_of(observed)}
         if self.matching is not None:
             measured["matching_loss"] = self.matching.loss(
-                self.energy_of, observed, self.reference_std, self.sampling_noise
+                self.energy_of, observed, self.reference_std, self.sampling_noise, constraint
             )
         count = ops.shape(observed)[0]
         for name, tracker in self.test_trackers.items():
@@ -246,31 +252,49 @@ class EnergyBasedModel(keras.Model):
             tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
         return {name: tracker.result() for name, tracker in self.test_trackers.items()}
 
-    def _observed(self, data: Any) -> Any:
-        """The shapes of a batch, in model space."""
-        occupancy = keras.utils.unpack_x_y_sample_weight(data)[0]
+    def _batches(
+        self, shapes: np.ndarray, batch_size: int, mirror_axes: tuple[int, ...] = ()
+    ) -> VoxelBatches:
+        corruption = self.task.corruption if isinstance(self.task, Recovery) else None
+        return VoxelBatches(
+            shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes, corruption=corruption
+        )
+
+    def _observed(self, data: Any) -> tuple[Any, Constraint | None]:
+        """The shapes of a batch, in model space, and what the task holds of them."""
+        occupancy, visible = keras.utils.unpack_x_y_sample_weight(data)[0], None
+        if isinstance(occupancy, dict):
+            occupancy, visible = occupancy["occupancy"], occupancy.get("visible")
         grid = tuple(occupancy.shape[1:4])
         if grid != self.grid:
             raise ValueError(f"shapes must be on the model's grid {self.grid}, but come on {grid}.")
-        return self.to_model_space(occupancy)
+        observed = self.to_model_space(occupancy)
+        constraint = self.task.constraint(observed, visible) if self.task is not None else None
+        return observed, constraint
 
     def _default_objective(self) -> tuple[MaximumLikelihood | None, EquilibriumMatching | None]:
         recipe = self.preset.get("recipe") or {}
         if self.preset and recipe.get("matching_steps", 1):
             settings = {
                 name: recipe[f"matching_{name}"]
-                for name in ("scale", "fade_from")
+                for name in ("scale", "fade_from", "least_noise")
                 if f"matching_{name}" in recipe
             }
             return None, EquilibriumMatching(**settings)
         return MaximumLikelihood(), None
 
+    def _default_task(self) -> Task | None:
+        return task_of(self.preset.get("recipe") or {})
+
     def _seek_modes(
-        self, observed: Any, likelihood: MaximumLikelihood
+        self, observed: Any, likelihood: MaximumLikelihood, constraint: Constraint | None
     ) -> tuple[Any, LangevinDiagnostics]:
         settings, indices = likelihood.langevin, None
         if self.chains is not None:
             indices, initial = self.chains.take(self.training_noise)
+        elif constraint is not None:
+            noise = keras.random.normal(ops.shape(observed), seed=self.training_noise)
+            initial = constraint.project(settings.initial_std * noise)
         elif likelihood.chains.start == "noise":
             shape = (likelihood.chains.per_step, *self.grid, 1)
             initial = settings.initial_std * keras.random.normal(shape, seed=self.training_noise)
@@ -283,6 +307,7 @@ class EnergyBasedModel(keras.Model):
             step_size=settings.step_size,
             temperature=self.noise_level * 1.0 if settings.temperature else 0,
             seed_generator=self.training_noise,
+            projection=constraint.project if constraint is not None else None,
         )
         if self.chains is not None:
             self.chains.put(indices, synthesized)

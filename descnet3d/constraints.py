@@ -1,0 +1,89 @@
+"""What a task holds fixed of a shape while Langevin dynamics moves the rest.
+
+A constraint is an affine subspace of model space: `project` maps positions to their nearest point
+in it, `free` a direction to its part along it. Constraints are named tuples of tensors, so that
+compiled functions take them as arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+
+class VisibleVoxels(NamedTuple):
+    """Recovery: p(Y_M | Y_visible), the visible voxels are held.
+
+    Attributes:
+        values: Y, ``[n, D, H, W, 1]`` in model space; what hidden voxels hold doesn't matter.
+        visible: bool, of the same shape.
+    """
+
+    values: Any
+    visible: Any
+
+    def project(self, positions: Any) -> Any:
+        """The positions, with the visible voxels put back: exact to the bit."""
+        return ops.where(self.visible, self.values, positions)
+
+    def free(self, direction: Any) -> Any:
+        """The direction's part in the hidden voxels."""
+        return ops.where(self.visible, 0.0, direction)
+
+
+class BlockMeans(NamedTuple):
+    """Super-resolution: p(Y_high | Y_low), the average of every block of voxels is held.
+
+    Attributes:
+        means: Y_low, ``[n, d, h, w, 1]`` in model space; the blocks' sides are the ratios of the
+            positions' grid to this one.
+    """
+
+    means: Any
+
+    def project(self, positions: Any) -> Any:
+        """The positions, each block shifted to its average: exact to float32 rounding."""
+        change = self.means - block_means(positions, self.means.shape[1:4])
+        return positions + expand_blocks(change, positions.shape[1:4])
+
+    def free(self, direction: Any) -> Any:
+        """The direction's part that leaves the blocks' averages as they are."""
+        means = block_means(direction, self.means.shape[1:4])
+        return direction - expand_blocks(means, direction.shape[1:4])
+
+
+Constraint = VisibleVoxels | BlockMeans
+
+
+def block_means(positions: Any, grid: tuple[int, ...]) -> Any:
+    """The average of each block of voxels.
+
+    Args:
+        positions: ``[n, D, H, W, 1]``.
+        grid: the blocks' grid ``(d, h, w)``; its sides divide those of the positions.
+
+    Returns:
+        ``[n, d, h, w, 1]``.
+    """
+    sides = tuple(positions.shape[1:4])
+    for axis, (side, count) in enumerate(zip(sides, grid, strict=True), start=1):
+        shape = tuple(positions.shape)
+        split = (-1, *shape[1:axis], count, side // count, *shape[axis + 1 :])
+        positions = ops.mean(ops.reshape(positions, split), axis=axis + 1)
+    return positions
+
+
+def expand_blocks(means: Any, grid: tuple[int, ...]) -> Any:
+    """Each number repeated over its block.
+
+    Args:
+        means: ``[n, d, h, w, 1]``.
+        grid: the fine grid ``(D, H, W)``; its sides are multiples of those of the means.
+
+    Returns:
+        ``[n, D, H, W, 1]``.
+    """
+    for axis, side in enumerate(grid, start=1):
+        means = ops.repeat(means, side // means.shape[axis], axis=axis)
+    return means

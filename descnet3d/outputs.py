@@ -1,0 +1,115 @@
+"""What commands share: Keras started quietly, and shapes written by the ending of a path."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from descnet3d import files
+from descnet3d.console import UsageError
+
+if TYPE_CHECKING:
+    from descnet3d.grid_transform import GridTransform
+
+MEANING = (
+    "Where to write. The ending says what: a rendered sheet (.png, .jpg, .webp), the grids (.npz, "
+    ".npy, .binvox, .mat), or meshes (.ply, .obj, .glb, .stl, .off). Where a kind of file holds "
+    "one shape, the names are numbered."
+)
+
+
+def start_keras() -> None:
+    """Imports Keras and its backend without what TensorFlow says of itself at its start.
+
+    From then on freed memory is kept. Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for
+    instead.
+    """
+    keep_freed_memory()
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        importlib.import_module("keras")
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # Since 2.19 TensorFlow logs to the file descriptor while it is imported, whatever that variable
+    # says (its issue 100442).
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            importlib.import_module("keras")
+        except BaseException:
+            caught.seek(0)
+            os.write(standard_error, caught.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+
+
+def keep_freed_memory() -> None:
+    """Tells the C library to keep the memory that tensors give back for the next ones.
+
+    glibc returns large blocks to the system at once, and the system clears each page before it
+    lends it again: in training on a CPU that takes as long as the arithmetic. Other C libraries
+    have no `mallopt`, or have one that does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    no_mapped_blocks, keep_everything, grow_by = (-4, 0), (-1, 2**31 - 1), (-2, 2**26)
+    for option in (no_mapped_blocks, keep_everything, grow_by):
+        mallopt(*option)
+
+
+def writer(
+    out: str, count: int, labels: bool = False, transform: GridTransform | None = None
+) -> Callable[[Any], Sequence[Path]]:
+    """What writes shapes to a path, by its ending; whatever stands in its way is raised now.
+
+    Args:
+        out: the path.
+        count: how many shapes there will be.
+        labels: whether the shapes of a sheet are numbered.
+        transform: where their grid lies in the coordinates of the mesh that they came from.
+
+    Returns:
+        A function of the shapes that returns the paths of what it wrote.
+
+    Raises:
+        UsageError: when the ending is none that is written.
+        OutputError: when the path can't be written.
+    """
+    from descnet3d import grids, meshes, view
+
+    ending = Path(out).suffix.lower()
+    known = (*view.IMAGE_ENDINGS, *grids.GRID_ENDINGS, *meshes.MESH_ENDINGS)
+    if ending not in known:
+        raise UsageError(f"--out={out} ends in none of {', '.join(known)}")
+    if labels and ending not in view.IMAGE_ENDINGS:
+        raise UsageError(f"--labels is for sheets ({', '.join(view.IMAGE_ENDINGS)})")
+
+    one_file_a_shape = ending in (*meshes.MESH_ENDINGS, *grids.SINGLE_ENDINGS)
+    for path in files.numbered(out, count if one_file_a_shape else 1):
+        files.check_writable(path)
+    if ending not in grids.GRID_ENDINGS:
+        meshes.open3d()
+
+    if ending in view.IMAGE_ENDINGS:
+        numbers = [str(index) for index in range(count)] if labels else None
+        return lambda shapes: [view.save_sheet(shapes, out, labels=numbers)]
+    if ending in meshes.MESH_ENDINGS:
+        return lambda shapes: meshes.save_all(shapes, out, transform=transform)
+    if ending == ".npy":  # holds no transform
+        return lambda shapes: grids.write_grids(out, shapes)
+    if ending == ".binvox":  # holds yes and no, nothing between
+        return lambda shapes: grids.write_grids(out, shapes > 0.5, transform)
+    return lambda shapes: grids.write_grids(out, shapes, transform)

@@ -1,0 +1,185 @@
+"""Recovery and super-resolution: the same dynamics under a projection, trained and measured."""
+
+import keras
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from descnet3d import blocks, networks, reconstruction
+from descnet3d.batches import VoxelBatches
+from descnet3d.langevin import LangevinSettings
+from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
+from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.tasks import Recovery, SuperResolution, task_of
+
+SIZE = 8
+TASKS = [Recovery("voxels:0.7"), SuperResolution(2)]
+
+
+def boxes(count, seed=0):
+    """Boxes of different heights standing on the floor of a grid."""
+    generator = np.random.default_rng(seed)
+    shapes = np.zeros((count, SIZE, SIZE, SIZE), np.float32)
+    for shape, height in zip(shapes, generator.integers(2, 7, count), strict=True):
+        shape[2:6, 2:6, :height] = 1
+    return shapes
+
+
+def small_model(**arguments):
+    keras.utils.set_random_seed(0)
+    network = networks.base(SIZE, patch=4, width=16, context=8, hidden=16, channels=4, code=16)
+    sampling = LangevinSettings(30, 0.0866, 0.0, 0.0, 1)
+    return DescriptorNet(network, **{"voxel_mean": 0.5, "sampling": sampling, **arguments})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_descriptor_learns_to_find_what_is_hidden(task):
+    model = small_model()
+    problem = reconstruction.pose(task, boxes(16, seed=9), seed=1)
+    untrained = reconstruction.score(reconstruction.solve(model, problem), problem)
+    optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=2.0)
+    model.compile(optimizer, matching=EquilibriumMatching(least_noise=0.0), task=task)
+    model.fit(boxes(48), epochs=40, verbose=0)
+    trained = reconstruction.score(reconstruction.solve(model, problem), problem)
+    assert trained.absolute_error < 0.2 * untrained.absolute_error
+    assert trained.iou > 0.95 > untrained.iou
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_maximum_likelihood_trains_a_task_with_the_same_trainer(task):
+    model = small_model()
+    likelihood = MaximumLikelihood(0.1, LangevinSettings(5, 0.0866, 0.0, 0.0))
+    optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, global_clipnorm=1.0)
+    model.compile(optimizer, likelihood=likelihood, task=task)
+    history = model.fit(boxes(16), epochs=15, verbose=0).history
+    assert model.chains is None  # they start from what is known of each batch
+    assert history["reconstruction_error"][-1] < history["reconstruction_error"][0]
+
+
+def test_what_is_known_comes_back_untouched():
+    model = small_model(sampling=LangevinSettings(12, 0.2, 1.0, 0.5, 3))
+    shapes = np.random.default_rng(0).random((5, SIZE, SIZE, SIZE)).astype("float32")
+    visible = np.random.default_rng(1).random(shapes.shape) < 0.3
+    found = model.recover(shapes, visible, seed=0, batch_size=2)
+    assert np.array_equal(found[visible], shapes[visible])
+    assert found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+    np.testing.assert_array_equal(found, model.recover(shapes, visible, seed=0, batch_size=2))
+    # What hidden voxels hold doesn't matter.
+    np.testing.assert_array_equal(
+        found, model.recover(np.where(visible, shapes, 1.0), visible, seed=0, batch_size=2)
+    )
+
+    coarse = blocks.average(shapes, 2)
+    fine = model.super_resolve(coarse, seed=0, batch_size=2)
+    np.testing.assert_allclose(blocks.average(fine, 2), coarse, atol=1e-6)
+    assert fine.min() >= 0 and fine.max() <= 1 and not np.array_equal(fine, shapes)
+
+
+@pytest.mark.parametrize(
+    ("visible", "complaint"),
+    [
+        (np.ones((2, SIZE, SIZE), bool), "visible must have the shape"),
+        (np.full((2, SIZE, SIZE, SIZE), 0.5), "True or False"),
+        (np.full((2, SIZE, SIZE, SIZE), "x"), "True or False"),
+    ],
+)
+def test_a_mask_that_is_none_is_refused(visible, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        small_model().recover(boxes(2), visible)
+
+
+@pytest.mark.parametrize("grid", [(3, 3, 3), (4, 4, 2), (16, 16, 16)])
+def test_coarse_shapes_that_do_not_divide_the_grid_are_refused(grid):
+    with pytest.raises(ValueError, match="coarse must have grids"):
+        small_model().super_resolve(np.zeros((1, *grid)))
+
+
+def test_recovery_is_trained_on_batches_that_say_what_is_visible():
+    model = small_model()
+    model.compile(matching=EquilibriumMatching(), task=Recovery("half"))
+    batches = VoxelBatches(boxes(8), 4, corruption="half")
+    first, again = batches[0], batches[0]
+    assert np.array_equal(first["visible"], again["visible"])
+    batches.epoch = 1
+    assert not np.array_equal(first["visible"], batches[0]["visible"])
+    model.fit(batches, verbose=0)
+    with pytest.raises(ValueError, match="which voxels are visible"):
+        model.fit(VoxelBatches(boxes(8), 4), verbose=0)
+
+
+def test_shapes_may_come_with_labels_or_by_name():
+    model = small_model()
+    model.compile(matching=EquilibriumMatching())
+
+    class Labelled(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            shapes = boxes(4).astype(bool)
+            return (shapes, np.zeros(4)) if self.by_position else {"occupancy": shapes}
+
+    for by_position in (True, False):
+        data = Labelled()
+        data.by_position = by_position
+        assert np.isfinite(model.fit(data, verbose=0).history["matching_loss"][0])
+
+
+def test_a_recipe_names_its_task():
+    assert task_of({"task": "recovery", "corruption": "block"}) == Recovery("block")
+    assert task_of({"task": "super_resolution", "ratio": 8}) == SuperResolution(8)
+    assert task_of({"task": "synthesis"}) is None is task_of({})
+    for wrong in (0, 1, 2.0):
+        with pytest.raises(ValueError, match="ratio"):
+            SuperResolution(wrong)
+
+
+# --- The measurements -----------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_counting_by_hand():
+    truth = np.zeros((1, 2, 2, 2), np.float32)
+    truth[0, 0] = 1
+    hidden = np.ones(truth.shape, bool)
+    hidden[0, 0, 0, 0] = False
+    problem = reconstruction.Problem(truth, truth * ~hidden, hidden, None)
+    found = truth.copy()
+    found[0, 0, 0, 1], found[0, 1, 0, 0] = 0.2, 0.6
+    scores = reconstruction.score(found, problem)
+    assert scores.absolute_error == pytest.approx((0.8 + 0.6) / 7)
+    assert scores.squared_error == pytest.approx((0.64 + 0.36) / 7)
+    assert scores.iou == pytest.approx(2 / 4)
+
+
+def test_the_nearest_training_shape_is_found_by_comparing_them_all():
+    training, test = boxes(12, seed=1), boxes(5, seed=2)
+    test += 0.0
+    for task in TASKS:
+        problem = reconstruction.pose(task, test, seed=3)
+        found = reconstruction.nearest_training_shape(problem, training)
+        for row in range(5):
+            if problem.coarse is None:
+                known = ~problem.hidden[row]
+                distances = [np.abs(one - test[row])[known].sum() for one in training]
+            else:
+                coarse = blocks.average(training, 2)
+                distances = [((one - problem.coarse[row]) ** 2).sum() for one in coarse]
+            best = training[np.argmin(distances)]
+            assert np.array_equal(found[row][problem.hidden[row]], best[problem.hidden[row]])
+
+
+def test_baselines_leave_what_is_known_and_trilinear_is_trilinear():
+    training, test = boxes(12, seed=1), boxes(3, seed=2)
+    problem = reconstruction.pose(TASKS[0], test)
+    mean = reconstruction.mean_shape(problem, training)
+    assert np.array_equal(mean[~problem.hidden], test[~problem.hidden])
+    np.testing.assert_allclose(mean[0][problem.hidden[0]], training.mean(0)[problem.hidden[0]])
+
+    problem = reconstruction.pose(TASKS[1], test)
+    assert problem.coarse is not None
+    fine = reconstruction.trilinear_upscaling(problem, training)
+    centres = (np.indices((SIZE,) * 3) + 0.5) / 2 - 0.5
+    expected = ndimage.map_coordinates(problem.coarse[0], centres, order=1, mode="nearest")
+    np.testing.assert_allclose(fine[0], expected, atol=1e-6)
+    nearest = reconstruction.nearest_upscaling(problem, training)
+    np.testing.assert_allclose(blocks.average(nearest, 2), problem.coarse, atol=1e-6)
