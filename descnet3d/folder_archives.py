@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from descnet3d import voxels
-from descnet3d.shape_folders import ShapeFile, list_shapes
+from descnet3d.shape_folders import ShapeFile, in_poses, list_shapes
 from descnet3d.voxelization import Skipped, voxelize_files
 from descnet3d.voxels import VoxelArchive
 
@@ -111,6 +111,7 @@ def voxelize_shapes(
     classes: Sequence[str],
     size: int,
     *,
+    poses: int = 1,
     strict: bool = False,
     **options: Any,
 ) -> tuple[VoxelArchive | None, list[Skipped]]:
@@ -120,6 +121,7 @@ def voxelize_shapes(
         shapes: the files.
         classes: the names of all categories.
         size: the side of the grids, in voxels.
+        poses: in how many poses about the upward axis each mesh goes in.
         strict: whether a file that holds no shape is an error.
         **options: as in `voxelization.voxelize_files`.
 
@@ -127,10 +129,12 @@ def voxelize_shapes(
         The archive, None where no file holds a shape; and the files that hold none, with why.
 
     Raises:
-        ValueError: a file holds no shape, and `strict` is asked for.
+        ValueError: a file holds no shape, and `strict` is asked for; or as in
+            `shape_folders.in_poses`.
     """
+    shapes, turns = in_poses(shapes, poses)
     skipped, good, packed = [], [], []
-    found = voxelize_files([shape.path for shape in shapes], size, **options)
+    found = voxelize_files([shape.path for shape in shapes], size, turn=turns, **options)
     for shape, one in zip(shapes, found, strict=True):
         if not isinstance(one, Skipped):
             good.append(shape)

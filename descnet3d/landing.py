@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from descnet3d import callbacks, cards, evaluation, meshes, reconstruction, view
+from descnet3d import callbacks, cards, evaluation, meshes, presets, reconstruction, view
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.preset_config import CONFIG, as_json, read_config
@@ -85,7 +85,8 @@ def train_preset(
             chosen.append(sheets)
         return chosen
 
-    model, core_minutes = train(shapes, recipe, work, callbacks=watching)
+    network = presets.load(recipe.start).network if recipe.start else None
+    model, core_minutes = train(shapes, recipe, work, network=network, callbacks=watching)
     words = [*(flags or []), *([f"--category={category}"] if category else [])]
     kind = category or "shapes"
     name = name or f"{NAMES[recipe.task]}_{kind}_{model.grid[0]}"

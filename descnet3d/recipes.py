@@ -21,6 +21,7 @@ class Recipe:
         corruption: which voxels recovery is trained to find: voxels, half, block or scan, and the
             share that is hidden, as in voxels:0.7.
         ratio: the side of the blocks whose averages super-resolution starts from, in voxels.
+        start: the preset whose network training begins with, by id or folder; empty: a new network.
         network: a network of `descnet3d.networks`, by name.
         voxel_mean: what model space subtracts from occupancy; negative: the mean training voxel.
         reference_std: s of the Gaussian reference.
@@ -62,6 +63,7 @@ class Recipe:
     task: str = "synthesis"
     corruption: str = "voxels:0.7"
     ratio: int = 4
+    start: str = ""
     network: str = "base"
     voxel_mean: float = 0.5
     reference_std: float = 0.5
@@ -119,11 +121,11 @@ class Recipe:
 
 _CONDITIONAL: dict[str, Any] = {
     "average": 0.998,
-    "clip_norm": 0.5,
+    "clip_norm": 1.0,
     "matching_steps": 4000,
-    "matching_learning_rate": 8e-4,
-    "matching_least_noise": 0.0,
-    "sampling_steps": 60,
+    "matching_learning_rate": 1e-3,
+    "matching_least_noise": 0.5,
+    "sampling_steps": 120,
     "sampling_initial_std": 0.0,
     "sampling_rounds": 3,
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from descnet3d.grids import GRID_ENDINGS
 from descnet3d.mesh_files import MESH_INPUT_ENDINGS
+from descnet3d.poses import pose_turns
 
 SHAPE_ENDINGS = (*MESH_INPUT_ENDINGS, *GRID_ENDINGS)
 Split = Literal["train", "test"]
@@ -79,6 +81,33 @@ def list_shapes(root: str | os.PathLike, test_share: float = 0.2) -> list[ShapeF
             f"of {', '.join(SHAPE_ENDINGS)} files"
         )
     return _with_different_ids(found, root)
+
+
+def in_poses(shapes: Sequence[ShapeFile], count: int) -> tuple[list[ShapeFile], list[float]]:
+    """Each file once a pose, and by how many degrees it is turned there about the upward axis.
+
+    Args:
+        shapes: the files.
+        count: how many poses, evenly spread; 1 leaves everything as it is.
+
+    Returns:
+        The files, whose ids end in the number of the pose, and their turns.
+
+    Raises:
+        ValueError: `count` is not a positive number, or a file of a grid was to be turned.
+    """
+    turns = pose_turns(count)
+    if count == 1:
+        return list(shapes), [0.0] * len(shapes)
+    for shape in shapes:
+        if shape.path.suffix.lower() not in MESH_INPUT_ENDINGS:
+            raise ValueError(f"only meshes have poses, and {shape.path} is a grid")
+    posed = [
+        (shape._replace(id=f"{shape.id}_{pose:02d}"), turn)
+        for shape in shapes
+        for pose, turn in enumerate(turns, start=1)
+    ]
+    return [shape for shape, _ in posed], [turn for _, turn in posed]
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -105,7 +105,7 @@ def voxelize_files(
     fill: Fill = "solid",
     span: float = 0.75,
     up: Up = "z",
-    turn: float = 0.0,
+    turn: float | Sequence[float] = 0.0,
     workers: int | None = None,
     progress: bool = False,
 ) -> Iterator[Voxelized | Skipped]:
@@ -118,7 +118,7 @@ def voxelize_files(
         fill: see there.
         span: see there.
         up: see there.
-        turn: see there.
+        turn: see there; a sequence holds one turn a path.
         workers: how many processes; as many as there are cores where None.
         progress: shows a bar with the time left on standard error.
 
@@ -129,10 +129,16 @@ def voxelize_files(
     Raises:
         ValueError: an argument is not as above, before the first file is read.
     """
-    options = {"size": size, "fill": fill, "span": span, "up": up, "turn": turn}
-    check_options(**options)  # type: ignore[arg-type]
     paths = [os.fspath(path) for path in paths]
-    tasks = ({"path": path, **options} for path in paths)
+    turns = list(turn) if isinstance(turn, Sequence) else [turn] * len(paths)
+    if len(turns) != len(paths):
+        raise ValueError(f"turn holds {len(turns)} angles for {len(paths)} paths")
+    for angle in {0.0, *turns}:
+        check_options(size, fill=fill, span=span, up=up, turn=angle)
+    options = {"size": size, "fill": fill, "span": span, "up": up}
+    tasks = (
+        {"path": path, "turn": angle, **options} for path, angle in zip(paths, turns, strict=True)
+    )
     answers = processes.map_in_processes("descnet3d.voxelization:answer", tasks, workers)
     return _read_answers(paths, answers, size, progress)
 

@@ -47,6 +47,14 @@ def _define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_enum("up", "z", ["z", "y"], "The meshes' upward axis.", flag_values=values)
+    flags.DEFINE_integer(
+        "poses",
+        1,
+        "Put each mesh in so many times, turned about the upward axis by even steps.",
+        lower_bound=1,
+        upper_bound=360,
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "test_share",
         0.2,
@@ -114,6 +122,7 @@ def _voxelize_folder(root: Path, values: flags.FlagValues) -> None:
         listed,
         tuple(sorted({shape.category for shape in listed})),
         values.size,
+        poses=values.poses,
         strict=values.strict,
         workers=values.workers,
         progress=sys.stderr.isatty(),

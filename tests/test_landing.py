@@ -60,6 +60,38 @@ def test_evaluation_writes_the_figures_that_it_prints(trained, modelnet10):
     assert "0.970" in table and "0.836" in table
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["recovery", "super_resolution"])
+def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, tmp_path):
+    archive = voxels.read_archive(modelnet10, "toilet")
+    few = np.flatnonzero(archive.is_test)[:6], np.flatnonzero(~archive.is_test)[:16]
+    rows = np.concatenate(few)
+    archive = archive._replace(
+        occupancy=archive.occupancy[rows],
+        labels=archive.labels[rows],
+        is_test=archive.is_test[rows],
+        ids=tuple(archive.ids[row] for row in rows),
+    )
+    recipe = replace(RECIPES[task], matching_steps=4, sampling_steps=6)
+    folder = tmp_path / "toilets"
+    landing.train_preset(archive.occupancy[6:], recipe, folder, category="toilet")
+    assert "Not evaluated yet" in (folder / "card.md").read_text()
+    table = landing.evaluate_preset(folder, archive, write=True)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["task"] == task
+    card = (folder / "card.md").read_text()
+    for figures in (config["scores"], *config["baselines"].values()):
+        assert f"{figures['absolute_error']:.4g}" in table and f"{figures['iou']:.4g}" in card
+    assert len(config["baselines"]) == (2 if task == "recovery" else 3)
+    # The same problems are posed to a model of another task, and nothing is written then.
+    with pytest.raises(ValueError, match="own task"):
+        landing.evaluate_preset(folder, archive, task=None, write=True)
+    # Fine-tuning goes on with the task.
+    model = presets.load(folder)
+    model.fit(archive.occupancy[6:], epochs=1, verbose=0)
+    assert type(model.task).__name__.lower() == task.replace("_", "")
+
+
 def test_a_card_needs_a_preset(tmp_path):
     with pytest.raises(PresetError, match="not a preset"):
         cards.write(tmp_path)

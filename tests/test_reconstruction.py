@@ -38,11 +38,11 @@ def test_a_descriptor_learns_to_find_what_is_hidden(task):
     problem = reconstruction.pose(task, boxes(16, seed=9), seed=1)
     untrained = reconstruction.score(reconstruction.solve(model, problem), problem)
     optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=2.0)
-    model.compile(optimizer, matching=EquilibriumMatching(least_noise=0.0), task=task)
-    model.fit(boxes(48), epochs=40, verbose=0)
+    model.compile(optimizer, matching=EquilibriumMatching(least_noise=0.5), task=task)
+    model.fit(boxes(48), epochs=30, verbose=0)
     trained = reconstruction.score(reconstruction.solve(model, problem), problem)
     assert trained.absolute_error < 0.2 * untrained.absolute_error
-    assert trained.iou > 0.95 > untrained.iou
+    assert trained.iou > max(untrained.iou, 0.8)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -28,6 +28,21 @@ def folder(tmp_path, monkeypatch):
     return root
 
 
+def test_meshes_go_in_in_twelve_poses(folder, capsys):
+    for grid in folder.glob("blob/e.mat"):
+        grid.unlink()
+    assert cli.main(["voxelize", "shapes", "--out=a.npz", "--size=16", "--poses=12"]) == 0
+    archive = voxels.read_archive("a.npz", "tent")
+    assert len(archive.ids) == 3 * 12 and archive.ids[:2] == ("c_01", "c_02")
+    mesh = read_mesh(folder / "tent/train/a.off")
+    for pose in range(12):
+        turned = voxelization.voxelize(mesh, 16, turn=30.0 * pose).occupancy
+        assert np.array_equal(archive.occupancy[archive.ids.index(f"a_{pose + 1:02d}")], turned)
+    grids.write_grids(folder / "tent/train/e.npz", np.ones((1, 4, 4, 4), bool))
+    assert cli.main(["voxelize", "shapes", "--out=b.npz", "--size=16", "--poses=2"]) == 1
+    assert "only meshes have poses" in capsys.readouterr().err
+
+
 def test_a_folder_becomes_an_archive(folder, capsys):
     assert cli.main(["voxelize", "shapes", "--out=a.npz", "--size=16", "--test_share=1"]) == 0
     captured = capsys.readouterr()

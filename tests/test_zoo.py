@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from descnet3d import evaluation, metrics, presets, voxels
+from descnet3d import evaluation, metrics, presets, reconstruction, voxels
+from descnet3d.tasks import task_of
 
 SHIPPED = [preset.id for preset in presets.list_presets()]
 # What the real test shapes of the archive reach themselves (share and IoU of the nearest training
@@ -46,6 +47,24 @@ def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet1
     assert scores.nearest_share >= SHARE_FLOOR * real.nearest_share
     assert scores.nearest_iou >= IOU_FLOOR * real.nearest_iou
     assert scores.copies <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith("synthesis_")])
+def test_a_preset_of_a_task_is_ahead_of_every_baseline(name, data_folder):
+    model = presets.load(name)
+    category, side = model.preset["category"], model.grid[0]
+    file = "modelnet10_32.npz" if side == 32 else f"modelnet10_{category}_{side}.npz"
+    archive = voxels.read_archive(data_folder / file, category)
+    # Another seed than the card's, and a part of the test shapes for the time it takes.
+    shown = archive.occupancy[archive.is_test][: 32 if side == 32 else 8]
+    training = archive.occupancy[~archive.is_test]
+    task = task_of(model.preset["recipe"])
+    problem = reconstruction.pose(task, shown, seed=1)
+    own = reconstruction.score(reconstruction.solve(model, problem, seed=1), problem)
+    for baseline in reconstruction.baselines(task).values():
+        other = reconstruction.score(baseline(problem, training), problem)
+        assert own.absolute_error < other.absolute_error and own.iou > other.iou
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from descnet3d.folder_archives import content_digest
-from descnet3d.shape_folders import ShapeFile, list_shapes
+from descnet3d.shape_folders import ShapeFile, in_poses, list_shapes
 from descnet3d.voxel_builder import Example, VoxelBuilder
 
 _HERE = "working_folder"
@@ -28,6 +28,7 @@ class VoxelFolderConfig(tfds.core.BuilderConfig):
         fill: "solid" or "surface", for meshes.
         span: the longest side of a mesh, as a share of the grid's.
         up: the upward axis of the meshes, "z" or "y".
+        poses: in how many poses about the upward axis each mesh goes in.
         test_share: the share of test shapes where the folder says nothing of splits.
         strict: whether a file that cannot be read is an error.
     """
@@ -38,6 +39,7 @@ class VoxelFolderConfig(tfds.core.BuilderConfig):
     fill: str = "solid"
     span: float = 0.75
     up: str = "z"
+    poses: int = 1
     test_share: float = 0.2
     strict: bool = False
 
@@ -81,7 +83,9 @@ class Builder(VoxelBuilder):
                 'tfds.builder("voxel_folder", root="my_shapes", size=32), or a config and nothing '
                 f"beside it; config came as {config!r}, root as {root!r}"
             )
-        self.shapes = list_shapes(config.root, config.test_share)
+        shapes = list_shapes(config.root, config.test_share)
+        self.shapes, turns = in_poses(shapes, config.poses)
+        self.turns = dict(zip(self.shapes, turns, strict=True))
         named = dataclasses.replace(config, name=_name(config, self.shapes))
         super().__init__(config=named, strict=config.strict, **settings)
 
@@ -99,7 +103,9 @@ class Builder(VoxelBuilder):
         config = self.builder_config
         root = Path(config.root)
         named = [(shape.path.relative_to(root).as_posix(), shape) for shape in shapes]
-        return self.examples([named], config.size, fill=config.fill, span=config.span, up=config.up)
+        turns = [self.turns[shape] for shape in shapes]
+        options = {"fill": config.fill, "span": config.span, "up": config.up, "turn": turns}
+        return self.examples([named], config.size, **options)
 
 
 def _name(config: VoxelFolderConfig, shapes: Sequence[ShapeFile]) -> str:
