@@ -56,8 +56,8 @@ def keep_freed_memory() -> None:
     """Tells the C library to keep the memory that tensors give back for the next ones.
 
     glibc returns large blocks to the system at once, and the system clears each page before it
-    lends it again: in training on a CPU that takes as long as the arithmetic. Other C libraries
-    have no `mallopt`, or have one that does nothing.
+    lends it again; `benchmarks/freed_memory.py` measures what that costs. Other C libraries have no
+    `mallopt`, or have one that does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
