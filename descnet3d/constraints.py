@@ -44,13 +44,13 @@ class BlockMeans(NamedTuple):
 
     def project(self, positions: Any) -> Any:
         """The positions, each block shifted to its average: exact to float32 rounding."""
-        change = self.means - block_means(positions, self.means.shape[1:4])
-        return positions + expand_blocks(change, positions.shape[1:4])
+        change = ops.subtract(self.means, block_means(positions, self.means.shape[1:4]))
+        return ops.add(positions, expand_blocks(change, positions.shape[1:4]))
 
     def free(self, direction: Any) -> Any:
         """The direction's part that leaves the blocks' averages as they are."""
         means = block_means(direction, self.means.shape[1:4])
-        return direction - expand_blocks(means, direction.shape[1:4])
+        return ops.subtract(direction, expand_blocks(means, direction.shape[1:4]))
 
 
 Constraint = VisibleVoxels | BlockMeans
