@@ -272,6 +272,8 @@ def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
 
     if values.data is None:
         raise UsageError("--data missing")
+    if values.task is None and (values["corruption"].present or values["ratio"].present):
+        raise UsageError("--corruption and --ratio are for --task")
     folder = presets.find(arguments[0])
     if values.write:
         files.check_folder_writable(folder)

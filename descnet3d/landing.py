@@ -85,7 +85,15 @@ def train_preset(
             chosen.append(sheets)
         return chosen
 
-    network = presets.load(recipe.start).network if recipe.start else None
+    network = None
+    if recipe.start:
+        start = presets.load(recipe.start)
+        if (start.voxel_mean, start.reference_std) != (recipe.voxel_mean, recipe.reference_std):
+            raise ValueError(
+                f"start={recipe.start!r} has voxel_mean {start.voxel_mean} and reference_std "
+                f"{start.reference_std}; give the recipe the same."
+            )
+        network = start.network
     model, core_minutes = train(shapes, recipe, work, network=network, callbacks=watching)
     words = [*(flags or []), *([f"--category={category}"] if category else [])]
     kind = category or "shapes"

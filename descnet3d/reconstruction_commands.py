@@ -110,7 +110,13 @@ def _recover(arguments: Sequence[str], values: flags.FlagValues) -> None:
     from descnet3d import reconstruction
 
     model = presets.load(folder)
-    found = model.recover(shapes, visible, seed=values.seed, progress=sys.stdout.isatty())
+    found = model.recover(
+        shapes,
+        visible,
+        seed=values.seed,
+        batch_size=reconstruction.batch_size(model.grid),
+        progress=sys.stdout.isatty(),
+    )
     known = np.where(visible, shapes, 0.0)
     truth = shapes if values.corruption else None
     _report(write(found), draw(known, found, truth), len(found), started)

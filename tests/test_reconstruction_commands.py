@@ -116,6 +116,7 @@ def test_meshes_come_out_where_they_went_in(preset, box_mesh, command):
         ("upscale NAME --input=shapes.npz --out=a.npz --ratio=3", 1, "ratio"),
         ("upscale NAME --input=small.npz --out=a.npz", 1, "coarse must have grids"),
         ("upscale NAME --input=small.npz --out=a.npz --sheet=a.txt", 2, "--sheet=a.txt"),
+        ("evaluate NAME --data=shapes.npz --corruption=scan", 2, "are for --task"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(preset, shapes, capsys, words, status, complaint):
