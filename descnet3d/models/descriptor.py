@@ -200,7 +200,8 @@ class DescriptorNet(EnergyBasedModel):
     ) -> np.ndarray:
         """Shapes whose hidden voxels are filled in, by Langevin dynamics under a projection.
 
-        After every step the visible voxels are put back: samples of p(Y_M | Y_visible).
+        The hidden voxels start from grey, and after every step the visible ones are put back:
+        samples of p(Y_M | Y_visible), or, at a temperature of 0, a mode of it that no seed changes.
 
         Args:
             occupancy: corrupted shapes in [0, 1], ``[n, D, H, W]``; what hidden voxels hold doesn't
@@ -237,8 +238,9 @@ class DescriptorNet(EnergyBasedModel):
     ) -> np.ndarray:
         """Shapes on the model's grid whose block averages are the given coarse shapes.
 
-        After every step of the dynamics each block is shifted back to its average: samples of
-        p(Y_high | Y_low).
+        The dynamics start from the coarse shapes, and after every step each block is shifted back
+        to its average: samples of p(Y_high | Y_low), or, at a temperature of 0, a mode of it that
+        no seed changes.
 
         Args:
             coarse: block averages in [0, 1], ``[n, d, h, w]``; the model's grid has to be the same
@@ -279,13 +281,16 @@ class DescriptorNet(EnergyBasedModel):
         batch_size: int,
         progress: bool,
     ) -> np.ndarray:
-        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics from fresh noise."""
+        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics, from fresh noise or what is held."""
         _require_positive_integer("batch_size", batch_size)
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
         settings = self.sampling
+        if constraint is not None:
+            # Noise would have to be found out first, and hides what is known of the shape.
+            settings = replace(settings, initial_std=0.0)
         if num_steps is not None:
             _require_positive_integer("num_steps", num_steps)
             settings = replace(settings, num_steps=int(num_steps))
