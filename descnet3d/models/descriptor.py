@@ -281,7 +281,7 @@ class DescriptorNet(EnergyBasedModel):
         batch_size: int,
         progress: bool,
     ) -> np.ndarray:
-        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics, from fresh noise or what is held."""
+        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics."""
         _require_positive_integer("batch_size", batch_size)
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))

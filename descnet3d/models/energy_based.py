@@ -14,7 +14,7 @@ from descnet3d.batches import VoxelBatches
 from descnet3d.chains import PersistentChains
 from descnet3d.constraints import Constraint
 from descnet3d.fitting import DivergenceWatch, EpochSettings, Maximum, MaximumLikelihood
-from descnet3d.langevin import LangevinDiagnostics, langevin_dynamics
+from descnet3d.langevin import langevin_dynamics
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.tasks import Recovery, Task, task_of
 from descnet3d.voxels import as_occupancy
@@ -199,44 +199,11 @@ class EnergyBasedModel(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
         observed, constraint = self._observed(data)
-        likelihood, matching = self.likelihood, self.matching
-        measured: dict[str, Any] = {}
-        synthesized = None
-        if likelihood is not None:
-            synthesized, diagnostics = self._seek_modes(observed, likelihood, constraint)
-            difference = ops.mean(synthesized, axis=0) - ops.mean(observed, axis=0)
-            measured["gradient_norm"] = ops.mean(diagnostics.gradient_norm)
-            measured["reconstruction_error"] = ops.mean(ops.square(difference))
-            measured["chain_range"] = ops.max(ops.abs(synthesized))
-
-        def objective() -> tuple[Any, dict[str, Any]]:
-            loss, parts = ops.convert_to_tensor(0.0), {}
-            if likelihood is not None:
-                observed_score = ops.mean(self.score_of(observed))
-                synthesized_score = ops.mean(self.score_of(synthesized))
-                loss += likelihood.weight * (synthesized_score - observed_score)
-                parts = {"score_observed": observed_score, "score_synthesized": synthesized_score}
-            if matching is not None:
-                parts["matching_loss"] = matching.loss(
-                    self.energy_of, observed, self.reference_std, self.training_noise, constraint
-                )
-                loss += matching.weight * parts["matching_loss"]
-            for penalty in self.network.losses:
-                loss += penalty
-            return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}
-
-        parts, gradients = backend.gradients(objective, self.trainable_variables)
-        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
-        measured.update(parts)
-        if likelihood is not None:
-            reference = ops.mean(self.reference_energy_of(synthesized)) - ops.mean(
-                self.reference_energy_of(observed)
-            )
-            score_gap = measured["score_synthesized"] - measured["score_observed"]
-            measured["value"] = reference - score_gap
-        for name, tracker in self.trackers.items():
-            tracker.update_state(measured[name])
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
+        synthesized, measured = None, {}
+        if self.likelihood is not None:
+            synthesized, measured = self._run_chains(observed, constraint)
+        measured |= self._shift_modes(observed, synthesized, constraint)
+        return self._update_trackers(measured)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The mean energy of held-out shapes and, in pretraining, their matching loss."""
@@ -286,20 +253,31 @@ class EnergyBasedModel(keras.Model):
     def _default_task(self) -> Task | None:
         return task_of(self.preset.get("recipe") or {})
 
-    def _seek_modes(
-        self, observed: Any, likelihood: MaximumLikelihood, constraint: Constraint | None
-    ) -> tuple[Any, LangevinDiagnostics]:
-        settings, indices = likelihood.langevin, None
+    def _run_chains(
+        self, observed: Any, constraint: Constraint | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Mode seeking from where this iteration's chains start."""
+        settings, chains, indices = self.likelihood.langevin, self.likelihood.chains, None
         if self.chains is not None:
             indices, initial = self.chains.take(self.training_noise)
         elif constraint is not None:
             noise = keras.random.normal(ops.shape(observed), seed=self.training_noise)
             initial = constraint.project(settings.initial_std * noise)
-        elif likelihood.chains.start == "noise":
-            shape = (likelihood.chains.per_step, *self.grid, 1)
+        elif chains.start == "noise":
+            shape = (chains.per_step, *self.grid, 1)
             initial = settings.initial_std * keras.random.normal(shape, seed=self.training_noise)
         else:
             initial = observed
+        synthesized, measured = self._seek_modes(initial, observed, constraint)
+        if self.chains is not None:
+            self.chains.put(indices, synthesized)
+        return synthesized, measured
+
+    def _seek_modes(
+        self, initial: Any, observed: Any, constraint: Constraint | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """What l Langevin steps make of positions, and what is measured on the way."""
+        settings = self.likelihood.langevin
         synthesized, diagnostics = langevin_dynamics(
             self.energy_of,
             initial,
@@ -309,6 +287,46 @@ class EnergyBasedModel(keras.Model):
             seed_generator=self.training_noise,
             projection=constraint.project if constraint is not None else None,
         )
-        if self.chains is not None:
-            self.chains.put(indices, synthesized)
-        return synthesized, diagnostics
+        difference = ops.mean(synthesized, axis=0) - ops.mean(observed, axis=0)
+        return synthesized, {
+            "gradient_norm": ops.mean(diagnostics.gradient_norm),
+            "reconstruction_error": ops.mean(ops.square(difference)),
+            "chain_range": ops.max(ops.abs(synthesized)),
+        }
+
+    def _shift_modes(
+        self, observed: Any, synthesized: Any | None, constraint: Constraint | None = None
+    ) -> dict[str, Any]:
+        """The ascent on mean f(Y) - mean f(Ỹ) (eq. 4), the matching loss, or both; one step."""
+        likelihood, matching = self.likelihood, self.matching
+
+        def objective() -> tuple[Any, dict[str, Any]]:
+            loss, parts = ops.convert_to_tensor(0.0), {}
+            if likelihood is not None:
+                observed_score = ops.mean(self.score_of(observed))
+                synthesized_score = ops.mean(self.score_of(synthesized))
+                loss += likelihood.weight * (synthesized_score - observed_score)
+                parts = {"score_observed": observed_score, "score_synthesized": synthesized_score}
+            if matching is not None:
+                parts["matching_loss"] = matching.loss(
+                    self.energy_of, observed, self.reference_std, self.training_noise, constraint
+                )
+                loss += matching.weight * parts["matching_loss"]
+            for penalty in self.network.losses:
+                loss += penalty
+            return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}
+
+        measured, gradients = backend.gradients(objective, self.trainable_variables)
+        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
+        if likelihood is not None:
+            reference = ops.mean(self.reference_energy_of(synthesized)) - ops.mean(
+                self.reference_energy_of(observed)
+            )
+            score_gap = measured["score_synthesized"] - measured["score_observed"]
+            measured["value"] = reference - score_gap
+        return measured
+
+    def _update_trackers(self, measured: dict[str, Any]) -> dict[str, Any]:
+        for name, tracker in self.trackers.items():
+            tracker.update_state(measured[name])
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
