@@ -66,9 +66,9 @@ class TrainingSheets(keras.callbacks.Callback):
         """Render a sheet, when its time has come."""
         if time.monotonic() - self._last < 60 * self.every_minutes:
             return
-        variables = self.model.trainable_variables
+        variables = [moved for _, group in self.model.optimized.values() for moved in group]
         live = [keras.ops.convert_to_numpy(variable.value).copy() for variable in variables]
-        self.model.optimizer.finalize_variable_values(variables)
+        self.model.finalize()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self.prefix}_{epoch + 1:05d}.png"
         self.draw(self.model, path, f"{self.prefix}, epoch {epoch + 1}")

@@ -56,7 +56,7 @@ class Maximum(keras.metrics.Metric):
 
 
 class EpochSettings(keras.callbacks.Callback):
-    """Sets what changes with the epoch: the order of the shapes, and the Langevin noise."""
+    """Sets what changes with the epoch: the order of the shapes, and what the model says."""
 
     def __init__(self, data: Any) -> None:
         """Take the data of the fit, whose order is set where it is a `VoxelBatches`."""
@@ -67,11 +67,7 @@ class EpochSettings(keras.callbacks.Callback):
         """Set them."""
         if isinstance(self.data, VoxelBatches):
             self.data.epoch = epoch
-        likelihood = self.model.likelihood
-        if likelihood is not None:
-            limit = likelihood.noise_until_epoch
-            noisy = limit is None or epoch < limit
-            self.model.noise_level.assign(likelihood.langevin.temperature if noisy else 0.0)
+        self.model.begin_epoch(epoch)
 
 
 class DivergenceWatch(keras.callbacks.Callback):

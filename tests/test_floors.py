@@ -27,8 +27,9 @@ FLOORS = [
     {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints", "tasks"}
     | {"mesh_files", "matlab_files", "solids"},
     {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"},
-    {"rendering", "models.energy_based", "voxelization", "shape_folders"},
-    {"view", "models.descriptor"} | {"folder_archives", "voxel_builder"},
+    {"rendering", "models.shape_model", "voxelization", "shape_folders"},
+    {"view", "models.energy_based"} | {"folder_archives", "voxel_builder"},
+    {"models.descriptor"},
     {"callbacks", "presets", "evaluation", "training", "reconstruction"}
     | {
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from descnet3d import backend
-from descnet3d.batches import VoxelBatches
 from descnet3d.chains import PersistentChains
 from descnet3d.constraints import Constraint
-from descnet3d.fitting import DivergenceWatch, EpochSettings, Maximum, MaximumLikelihood
+from descnet3d.fitting import Maximum, MaximumLikelihood
 from descnet3d.langevin import langevin_dynamics
 from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.models.shape_model import ShapeModel
 from descnet3d.tasks import Recovery, Task, task_of
-from descnet3d.voxels import as_occupancy
 
 
-class EnergyBasedModel(keras.Model):
-    """A Keras model that learns E(Y) = ‖Y‖²/2s² - f(Y), by maximum likelihood, matching, or both.
+class EnergyBasedModel(ShapeModel):
+    """A model that learns E(Y) = ‖Y‖²/2s² - f(Y), by maximum likelihood, matching, or both.
 
     What the score is, and how shapes become positions, is a subclass's to say.
 
@@ -50,17 +48,11 @@ class EnergyBasedModel(keras.Model):
         seed: int,
         name: str,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(grid=grid, reference_std=reference_std, seed=seed, name=name)
         self.network = network
-        self.grid = grid
-        self.reference_std = reference_std
-        self.seed = seed
         self.preset: dict[str, Any] = {}
-        self.training_noise = keras.random.SeedGenerator(seed)
         self.sampling_noise = keras.random.SeedGenerator(seed)
         self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
-        self.trackers: dict[str, keras.metrics.Metric] = {}
-        self.test_trackers: dict[str, keras.metrics.Metric] = {}
         self.built = True
 
     def reference_energy_of(self, positions: Any) -> Any:
@@ -101,6 +93,7 @@ class EnergyBasedModel(keras.Model):
             kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
             optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
         self.likelihood, self.matching, self.task = likelihood, matching, task
+        self.corruption = task.corruption if isinstance(task, Recovery) else None
         self.chains: PersistentChains | None = None
         names = ["matching_loss"] if matching else []
         if likelihood is not None:
@@ -123,78 +116,25 @@ class EnergyBasedModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """What training and evaluation measure; Keras resets them at the start of each epoch."""
-        return [*self.trackers.values(), *self.test_trackers.values()]
-
-    @property
-    def training_state(self) -> dict[str, keras.Variable]:
-        """Every variable that a resumed run needs, by a name of its own."""
-        groups = {
+    def state_groups(self) -> dict[str, Sequence[keras.Variable]]:
+        """The variables that a resumed run needs, in groups by name."""
+        return {
             "network": self.network.variables,
-            "optimizer": self.optimizer.variables,
-            "noise": [self.training_noise.state],
+            **super().state_groups,
             "chains": self.chains.variables if self.chains else [],
         }
-        return {
-            f"{group}/{position}": variable
-            for group, variables in groups.items()
-            for position, variable in enumerate(variables)
-        }
 
-    def fit(
-        self,
-        x: Any = None,
-        *,
-        batch_size: int = 8,
-        initial_epoch: int = 0,
-        mirror_axes: tuple[int, ...] = (),
-        callbacks: list[keras.callbacks.Callback] | None = None,
-        **keras_arguments: Any,
-    ) -> keras.callbacks.History:
-        """Train on shapes: Keras' own `fit`, callbacks and all.
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the Langevin noise of an epoch."""
+        if self.likelihood is not None:
+            limit = self.likelihood.noise_until_epoch
+            noisy = limit is None or epoch < limit
+            self.noise_level.assign(self.likelihood.langevin.temperature if noisy else 0.0)
 
-        Args:
-            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of such batches (whose values
-                are not checked).
-            batch_size: shapes a batch, where `x` is an array.
-            initial_epoch: the epoch to go on from.
-            mirror_axes: axes along which shapes are mirrored at random, where `x` is an array.
-            callbacks: Keras callbacks; a :class:`~descnet3d.checkpoints.TrainingCheckpoint` makes
-                the run one that `descnet3d.checkpoints.restore` goes on with.
-            keras_arguments: passed on to `keras.Model.fit`; `validation_data` takes occupancy.
-
-        Returns:
-            The Keras history. A second `fit` goes on with the chains of the first; its epochs, and
-            with them the order of the shapes, count from `initial_epoch` again.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid.
-            DivergenceError: when training runs off; the last checkpoint is as it was.
-        """
-        backend.require_gradients("training")
-        if getattr(self, "optimizer", None) is None:
-            self.compile()
-        if ops.is_tensor(x):
-            x = ops.convert_to_numpy(x)
-        if isinstance(x, np.ndarray | list):
-            shapes = as_occupancy(x, "x", self.grid)
-            x = self._batches(shapes, batch_size, mirror_axes)
-            # Keras would shuffle the batches once more, by a state that no checkpoint holds.
-            keras_arguments["shuffle"] = False
-        elif mirror_axes:
-            raise ValueError("mirror_axes needs x to be an array: mirror the dataset's own shapes.")
-        held_out = keras_arguments.get("validation_data")
-        if isinstance(held_out, np.ndarray | list):
-            held_out = as_occupancy(held_out, "validation_data", self.grid)
-            keras_arguments["validation_data"] = self._batches(held_out, batch_size)
-        if isinstance(callbacks, keras.callbacks.Callback):
-            callbacks = [callbacks]
-        # From here on the figures of the preset that this model came from are not its own.
+    def begin_fit(self) -> None:
+        """Forget the figures of the preset that this model came from: they are not its own now."""
         for key in set(self.preset) - {"task", "category", "recipe"}:
             del self.preset[key]
-        callbacks = [EpochSettings(x), DivergenceWatch(), *(callbacks or [])]
-        return super().fit(x, initial_epoch=initial_epoch, callbacks=callbacks, **keras_arguments)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
@@ -218,14 +158,6 @@ class EnergyBasedModel(keras.Model):
             mean = ops.stop_gradient(ops.mean(measured[name]))
             tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
         return {name: tracker.result() for name, tracker in self.test_trackers.items()}
-
-    def _batches(
-        self, shapes: np.ndarray, batch_size: int, mirror_axes: tuple[int, ...] = ()
-    ) -> VoxelBatches:
-        corruption = self.task.corruption if isinstance(self.task, Recovery) else None
-        return VoxelBatches(
-            shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes, corruption=corruption
-        )
 
     def _observed(self, data: Any) -> tuple[Any, Constraint | None]:
         """The shapes of a batch, in model space, and what the task holds of them."""
@@ -325,8 +257,3 @@ class EnergyBasedModel(keras.Model):
             score_gap = measured["score_synthesized"] - measured["score_observed"]
             measured["value"] = reference - score_gap
         return measured
-
-    def _update_trackers(self, measured: dict[str, Any]) -> dict[str, Any]:
-        for name, tracker in self.trackers.items():
-            tracker.update_state(measured[name])
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
