@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-STARTS = ("persistent", "noise", "data")
+STARTS = ("persistent", "noise", "data", "generator")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class ChainSettings:
 
     Attributes:
         start: "persistent", chains begun from noise that go on from where they were (the paper's);
-            "noise", short runs from fresh noise; "data", short runs from the observed shapes.
+            "noise", short runs from fresh noise; "data", short runs from the observed shapes;
+            "generator", short runs from what the generator of a `CooperativeNet` makes.
         per_step: how many chains an iteration runs (with "data", one for each observed shape).
         count: how many persistent chains there are; iterations take them in turn.
         restart_rate: the probability that a persistent chain starts again from noise when its turn

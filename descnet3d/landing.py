@@ -161,7 +161,7 @@ def evaluate_preset(
         ValueError: when `write` is asked for with another task than the preset's own.
     """
     folder = Path(folder)
-    model = DescriptorNet.from_preset(folder)
+    model = presets.load(folder)
     words = [f"--category={category}"] if category else []
     category = category or model.preset.get("category", "")
     own = task_of(model.preset.get("recipe") or {})

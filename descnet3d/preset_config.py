@@ -10,6 +10,10 @@ FORMAT = 1
 CONFIG = "config.json"
 
 
+# The networks that a model of each class is made of, in the order of their weights.
+PARTS = {"DescriptorNet": ("network",), "CooperativeNet": ("network", "generator")}
+
+
 class PresetError(ValueError):
     """A preset's folder that can't be read: it names the file, what is wrong, and what to do."""
 
@@ -47,4 +51,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
             raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
+    if config["model"].get("class", "DescriptorNet") not in PARTS:
+        raise PresetError(
+            f"{path} describes a {config['model']['class']!r}, and this version of descnet3d knows "
+            f"{', '.join(PARTS)}: install a newer one."
+        )
     return config
+
+
+def parts_of(config: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the networks of a preset's model."""
+    return PARTS[config["model"].get("class", "DescriptorNet")]

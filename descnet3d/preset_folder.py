@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,24 @@ import keras
 import numpy as np
 
 from descnet3d.files import check_folder_writable, replacing
-from descnet3d.preset_config import CONFIG, FORMAT, PresetError, as_json
+from descnet3d.preset_config import CONFIG, FORMAT, PresetError, as_json, parts_of
 
 WEIGHTS = "weights.npz"
 
 
 def write(
-    folder: Path, config: dict[str, Any], network: keras.Model, weights_dtype: str = "float16"
+    folder: Path,
+    config: dict[str, Any],
+    parts: Mapping[str, keras.Model],
+    weights_dtype: str = "float16",
 ) -> Path:
     """Write a preset, the weights first, each file by an atomic rename.
 
     Args:
         folder: where to; made where it is missing.
-        config: what goes into `config.json`, beside the format and the weights' checksum.
-        network: whose weights are written.
+        config: what goes into `config.json`, beside the format, the networks and the weights'
+            checksum.
+        parts: the networks of the model, by name, in the order of their weights.
         weights_dtype: "float16" or "float32"; a variable that float16 can't hold stays float32.
 
     Returns:
@@ -36,7 +41,7 @@ def write(
         raise ValueError(f"weights_dtype must be float16 or float32, but it is {weights_dtype!r}.")
     check_folder_writable(folder)
     arrays = {}
-    for index, variable in enumerate(network.variables):
+    for index, variable in enumerate(_variables(parts.values())):
         array = keras.ops.convert_to_numpy(variable.value)
         if array.dtype == np.float32 and np.abs(array).max(initial=0) <= np.finfo(np.float16).max:
             array = array.astype(weights_dtype)
@@ -45,7 +50,9 @@ def write(
     np.savez_compressed(file, allow_pickle=False, **arrays)
     digest = hashlib.sha256(file.getvalue()).hexdigest()
     weights = {"file": WEIGHTS, "dtype": weights_dtype, "sha256": digest}
-    text = as_json({**config, "format": FORMAT, "weights": weights})
+    described = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+    model = {**config.get("model", {}), **described}
+    text = as_json({**config, "model": model, "format": FORMAT, "weights": weights})
     # Nothing of an earlier preset there is touched before all of the new one stands.
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / WEIGHTS) as path:
@@ -55,11 +62,11 @@ def write(
     return folder
 
 
-def read_network(folder: Path, config: dict[str, Any]) -> keras.Model:
-    """The network of a preset, with its weights, whose checksum is verified before they are read.
+def read_parts(folder: Path, config: dict[str, Any]) -> dict[str, keras.Model]:
+    """The networks of a preset by name, with their weights, verified before they are read.
 
     Raises:
-        PresetError: when the weights are missing, damaged, or those of another network.
+        PresetError: when the weights are missing, damaged, or those of other networks.
     """
     path = folder / Path(config["weights"]["file"]).name
     try:
@@ -76,21 +83,30 @@ def read_network(folder: Path, config: dict[str, Any]) -> keras.Model:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise PresetError(f"{path} can't be read as weights: {error}.") from None
+    parts = {name: _build(folder, config, name) for name in parts_of(config)}
+    merge(_variables(parts.values()), arrays, str(path))
+    return parts
+
+
+def _build(folder: Path, config: dict[str, Any], name: str) -> keras.Model:
     try:
-        network = keras.saving.deserialize_keras_object(config["model"]["network"], safe_mode=True)
+        part = keras.saving.deserialize_keras_object(config["model"][name], safe_mode=True)
     except (KeyError, TypeError, ValueError) as error:
-        raise PresetError(f"{folder / CONFIG} describes no network: {error}.") from None
-    if not isinstance(network, keras.Model):
-        raise PresetError(f"{folder / CONFIG} describes no network, but {str(network)[:60]!r}.")
-    merge(network.variables, arrays, str(path))
-    return network
+        raise PresetError(f"{folder / CONFIG} describes no {name}: {error}.") from None
+    if not isinstance(part, keras.Model):
+        raise PresetError(f"{folder / CONFIG} describes no {name}, but {str(part)[:60]!r}.")
+    return part
+
+
+def _variables(parts: Iterable[keras.Model]) -> list[keras.Variable]:
+    return [variable for part in parts for variable in part.variables]
 
 
 def merge(variables: list[keras.Variable], arrays: dict[str, np.ndarray], source: str) -> None:
     """Give every variable its array, in order; anything missing, left over or misshapen raises.
 
     Args:
-        variables: those of a network, in its order.
+        variables: those of networks, in their order.
         arrays: by names that begin with their number in that order.
         source: where they come from, for the message.
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from descnet3d import files
+from descnet3d import files, preset_config
 
 if TYPE_CHECKING:
     from descnet3d.models.descriptor import DescriptorNet
@@ -86,16 +86,19 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
         task: what the model is for, where `name` is a category.
 
     Returns:
-        The model, ready to synthesize or to train on.
+        The model, ready to synthesize or to train on: a `DescriptorNet`, or the `CooperativeNet`
+        that a cooperative preset is.
 
     Raises:
         PresetNotFoundError: there is no such preset or folder.
         ValueError: `name` is an address, or the folder's files are damaged.
     """
     folder = find(name, task)
+    from descnet3d.models.cooperative import CooperativeNet
     from descnet3d.models.descriptor import DescriptorNet
 
-    return DescriptorNet.from_preset(folder)
+    kind = preset_config.read_config(folder)["model"].get("class")
+    return (CooperativeNet if kind == "CooperativeNet" else DescriptorNet).from_preset(folder)
 
 
 def find(name: str | os.PathLike, task: str = "synthesis") -> Path:

@@ -12,6 +12,7 @@ FLOORS = [
         "numpy_files",
         "backend",
         "networks",
+        "generators",
         "recipes",
         "console",
         "corruptions",
@@ -25,12 +26,14 @@ FLOORS = [
         "zips",
     },
     {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints", "tasks"}
+    | {"latents"}
     | {"mesh_files", "matlab_files", "solids"},
     {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"},
     {"rendering", "models.shape_model", "voxelization", "shape_folders"},
-    {"view", "models.energy_based"} | {"folder_archives", "voxel_builder"},
+    {"view", "models.energy_based", "models.autoencoder"} | {"folder_archives", "voxel_builder"},
     {"models.descriptor"},
-    {"callbacks", "presets", "evaluation", "training", "reconstruction"}
+    {"models.cooperative", "callbacks"},
+    {"presets", "evaluation", "training", "reconstruction"}
     | {
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",
         "datasets.voxel_folder.voxel_folder_dataset_builder",

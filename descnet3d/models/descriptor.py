@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -78,20 +79,19 @@ class DescriptorNet(EnergyBasedModel):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for Keras' own saving."""
-        return {
-            "network": keras.saving.serialize_keras_object(self.network),
-            "voxel_mean": self.voxel_mean,
-            "reference_std": self.reference_std,
-            "sampling": asdict(self.sampling),
-            "seed": self.seed,
+        networks = {
+            name: keras.saving.serialize_keras_object(part) for name, part in self.parts.items()
         }
+        return {**networks, **self._settings, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """The model of a configuration that `get_config` gave."""
-        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
-        sampling = LangevinSettings(**config["sampling"])
-        return cls(**{**config, "network": network, "sampling": sampling})
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in preset_config.PARTS[cls.__name__]
+        }
+        return cls._of_parts(parts, config, seed=config["seed"])
 
     # --- The model ---------------------------------------------------------------------------
 
@@ -188,6 +188,40 @@ class DescriptorNet(EnergyBasedModel):
         positions = self._sample(num, None, seed, num_steps, batch_size, progress)
         return self.to_occupancy(positions)
 
+    def revise(
+        self,
+        shapes: Any,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Given shapes, moved towards the modes near them: Langevin dynamics from where they are.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            seed: as in `synthesize`; what it changes is the noise, of which there is none at a
+                temperature of 0.
+            num_steps: as in `synthesize`.
+            batch_size: as in `synthesize`.
+            progress: as in `synthesize`.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[n, D, H, W]``.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid; or as in
+                `synthesize`.
+            DivergenceError: when the dynamics run off.
+        """
+        shapes = as_occupancy(shapes, "shapes", self.grid)
+        initial = ops.convert_to_numpy(self.to_model_space(shapes))
+        positions = self._sample(
+            len(shapes), None, seed, num_steps, batch_size, progress, initial=initial
+        )
+        return self.to_occupancy(positions)
+
     def recover(
         self,
         occupancy: Any,
@@ -280,15 +314,16 @@ class DescriptorNet(EnergyBasedModel):
         num_steps: int | None,
         batch_size: int,
         progress: bool,
+        initial: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics."""
+        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics, from noise or given positions."""
         _require_positive_integer("batch_size", batch_size)
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
         settings = self.sampling
-        if constraint is not None:
+        if constraint is not None or initial is not None:
             # Noise would have to be found out first, and hides what is known of the shape.
             settings = replace(settings, initial_std=0.0)
         if num_steps is not None:
@@ -298,12 +333,12 @@ class DescriptorNet(EnergyBasedModel):
         self.sampler.reseed(int(seed))
         parts = []
         for start in range(0, num, batch_size):
-            part = None
+            part, rows = None, slice(start, start + batch_size)
             if constraint is not None:
-                rows = slice(start, start + batch_size)
                 part = type(constraint)(*(ops.convert_to_tensor(held[rows]) for held in constraint))
             count = min(batch_size, num - start)
-            positions = self.sampler.sample(count, self.grid, settings, part, bar)
+            given = None if initial is None else ops.convert_to_tensor(initial[rows])
+            positions = self.sampler.sample(count, self.grid, settings, part, bar, given)
             parts.append(ops.convert_to_numpy(positions))
             if not np.isfinite(parts[-1]).all():
                 raise DivergenceError(
@@ -333,16 +368,10 @@ class DescriptorNet(EnergyBasedModel):
             **self.preset,
             **metadata,
             "size": list(self.grid),
-            "parameters": self.network.count_params(),
-            "model": {
-                "class": "DescriptorNet",
-                "network": keras.saving.serialize_keras_object(self.network),
-                "voxel_mean": self.voxel_mean,
-                "reference_std": self.reference_std,
-                "sampling": asdict(self.sampling),
-            },
+            "parameters": sum(part.count_params() for part in self.parts.values()),
+            "model": {"class": type(self).__name__, **self._settings},
         }
-        return preset_folder.write(Path(folder), config, self.network, weights_dtype)
+        return preset_folder.write(Path(folder), config, self.parts, weights_dtype)
 
     @classmethod
     def from_preset(cls, folder: str | Path) -> Self:
@@ -352,21 +381,42 @@ class DescriptorNet(EnergyBasedModel):
             PresetError: when the folder is not a preset, is damaged, or is of a newer format.
         """
         config = preset_config.read_config(Path(folder))
-        network = preset_folder.read_network(Path(folder), config)
+        parts = preset_folder.read_parts(Path(folder), config)
         try:
-            model = cls(
-                network,
-                voxel_mean=config["model"]["voxel_mean"],
-                reference_std=config["model"]["reference_std"],
-                sampling=LangevinSettings(**config["model"]["sampling"]),
-            )
-        except (TypeError, ValueError) as error:
+            model = cls._of_parts(parts, config["model"])
+        except (KeyError, TypeError, ValueError) as error:
             raise preset_config.PresetError(
                 f"{Path(folder) / preset_config.CONFIG} describes no model: {error}."
             ) from None
         model.preset = {key: value for key, value in config.items() if key != "model"}
         model.preset["recipe"] = (config.get("training") or config).get("recipe")
         return model
+
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """The networks that the model is made of, by the names that its preset gives them."""
+        return {"network": self.network}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What a preset's config says of the model, beside its networks."""
+        return {
+            "voxel_mean": self.voxel_mean,
+            "reference_std": self.reference_std,
+            "sampling": asdict(self.sampling),
+        }
+
+    @classmethod
+    def _of_parts(
+        cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
+    ) -> Self:
+        return cls(
+            parts["network"],
+            voxel_mean=settings["voxel_mean"],
+            reference_std=settings["reference_std"],
+            sampling=LangevinSettings(**settings["sampling"]),
+            seed=seed,
+        )
 
     # --- Inside ------------------------------------------------------------------------------
 

@@ -42,24 +42,28 @@ class LangevinSampler:
         settings: LangevinSettings,
         constraint: Constraint | None = None,
         bar: keras.utils.Progbar | None = None,
+        initial: Any | None = None,
     ) -> Any:
-        """Chains from fresh noise to shapes.
+        """Chains from fresh noise, or from given positions, to shapes.
 
         Args:
             count: how many.
             grid: ``(D, H, W)``.
             settings: how; every round but the first starts from what the last one came to,
-                contracted.
+                contracted. Given positions count as such an end.
             constraint: what is held of the shapes.
             bar: a progress bar that counts the steps.
+            initial: positions ``[count, D, H, W, 1]`` to start from; None for noise.
 
         Returns:
             Positions ``[count, D, H, W, 1]``.
         """
-        noise = keras.random.normal((count, *grid, 1), seed=self.noise)
-        positions = settings.initial_std * noise
+        positions = initial
+        if initial is None:
+            noise = keras.random.normal((count, *grid, 1), seed=self.noise)
+            positions = settings.initial_std * noise
         for index, steps in enumerate(settings.steps_of_rounds()):
-            if index:
+            if index or initial is not None:
                 positions = settings.contraction * positions
             if constraint is not None:
                 positions = constraint.project(positions)

@@ -1,0 +1,100 @@
+"""Top-down networks g(Z; α), from latents to model space, and their encoders."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+# A generator grows its shapes from a grid of this side, and draws them in patches of PATCH voxels.
+SEED_SIDE = 4
+PATCH = 4
+
+
+def generator(
+    size: int = 32,
+    *,
+    latents: int = 64,
+    hidden: int = 192,
+    seed_channels: int = 24,
+    width: int = 64,
+    voxel_mean: float = 0.5,
+) -> keras.Model:
+    """A small generator: dense layers, then transposed convolutions that double the grid.
+
+    The last transposed convolution draws each voxel of the coarse grid as a patch of 4³; the ones
+    before it double a grid of 4³ until patches fill the fine one.
+
+    Args:
+        size: the side of the grid, in voxels; 16 times a power of 2.
+        latents: d, the length of Z.
+        hidden: units of the two dense layers.
+        seed_channels: responses of each cell of the first grid, 4³.
+        width: filters of the convolutions.
+        voxel_mean: what model space subtracts from occupancy.
+
+    Returns:
+        A network that maps Z, ``[n, latents]``, to positions in model space, ``[n, D, H, W, 1]``,
+        whose occupancy is in (0, 1).
+
+    Raises:
+        ValueError: when the grid can't be grown.
+    """
+    side = _coarse_side(size)
+    inputs = keras.Input((latents,), name="latents")
+    response = layers.Dense(hidden, activation="silu", name="dense_1")(inputs)
+    response = layers.Dense(hidden, activation="silu", name="dense_2")(response)
+    response = layers.Dense(SEED_SIDE**3 * seed_channels, activation="silu", name="seed")(response)
+    response = layers.Reshape((SEED_SIDE,) * 3 + (seed_channels,), name="seed_grid")(response)
+    level = 1
+    while SEED_SIDE * 2 ** (level - 1) < side:
+        response = layers.Conv3DTranspose(
+            width, 4, 2, padding="same", activation="silu", name=f"grow_{level}"
+        )(response)
+        level += 1
+    response = layers.Conv3D(width, 3, padding="same", activation="silu", name="refine")(response)
+    response = layers.Conv3DTranspose(
+        1, PATCH, PATCH, activation="sigmoid", dtype="float32", name="occupancy"
+    )(response)
+    outputs = layers.Rescaling(1.0, offset=-voxel_mean, name="positions")(response)
+    return keras.Model(inputs, outputs, name="generator")
+
+
+def encoder(
+    size: int = 32, *, latents: int = 64, width: int = 64, hidden: int = 256
+) -> keras.Model:
+    """The bottom-up network that a generator learns with as a variational autoencoder.
+
+    Args:
+        size: the side of the grid, in voxels; 16 times a power of 2.
+        latents: d, the length of Z.
+        width: filters of the convolutions.
+        hidden: units of the dense layer.
+
+    Returns:
+        A network that maps positions ``[n, D, H, W, 1]`` to ``[n, 2·latents]``: the means of
+        q(Z | Y), and the logarithms of its standard deviations.
+
+    Raises:
+        ValueError: when the grid isn't one of a generator.
+    """
+    side = _coarse_side(size)
+    inputs = keras.Input((size, size, size, 1), name="shapes")
+    response = layers.Conv3D(width, PATCH, PATCH, activation="silu", name="patch_responses")(inputs)
+    while side > SEED_SIDE:
+        side //= 2
+        response = layers.Conv3D(
+            width, 4, 2, padding="same", activation="silu", name=f"shrink_to_{side}"
+        )(response)
+    response = layers.Flatten(name="flatten")(response)
+    response = layers.Dense(hidden, activation="silu", name="dense")(response)
+    outputs = layers.Dense(2 * latents, name="mean_and_log_std")(response)
+    return keras.Model(inputs, outputs, name="encoder")
+
+
+def _coarse_side(size: int) -> int:
+    side = size // PATCH
+    if size % PATCH or side < SEED_SIDE or side & (side - 1):
+        raise ValueError(
+            f"the grid's side must be 16, 32, 64, … for a generator, but it is {size}."
+        )
+    return side

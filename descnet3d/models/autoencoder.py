@@ -1,0 +1,85 @@
+"""A generator's first lesson: shapes themselves, as the decoder of a variational autoencoder.
+
+Cooperative training needs a generator whose shapes Langevin dynamics can revise; taught by the data
+alone, this is also what it has to surpass (Kingma and Welling, *Auto-Encoding Variational Bayes*,
+2014).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from descnet3d import backend
+from descnet3d.models.shape_model import ShapeModel
+
+
+class VariationalAutoencoder(ShapeModel):
+    """Maximises E_q[log p(Y | Z)] - KL(q(Z | Y) ‖ N(0, I)), with p(Y | Z) = N(g(Z), σ²).
+
+    Args:
+        generator: g, maps ``[n, d]`` to positions ``[n, D, H, W, 1]``.
+        encoder: maps positions to the means and log standard deviations of q, ``[n, 2d]``.
+        generator_std: σ.
+        voxel_mean: what model space subtracts from occupancy.
+        seed: seeds the noise of training.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        encoder: keras.Model,
+        *,
+        generator_std: float = 0.5,
+        voxel_mean: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            grid=tuple(generator.output_shape[1:4]),
+            reference_std=generator_std,
+            seed=seed,
+            name="variational_autoencoder",
+        )
+        self.generator = generator
+        self.encoder = encoder
+        self.voxel_mean = voxel_mean
+        self.built = True
+
+    def compile(self, optimizer: Any = None, **keras_arguments: Any) -> None:
+        """Choose the optimizer; None stands for Adam(1e-3)."""
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("loss", "squared_error", "divergence")
+        }
+        super().compile(optimizer=optimizer or keras.optimizers.Adam(1e-3), **keras_arguments)
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def state_groups(self) -> dict[str, Any]:
+        """The variables that a resumed run needs, in groups by name."""
+        networks = {"generator": self.generator.variables, "encoder": self.encoder.variables}
+        return {**networks, **super().state_groups}
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step on the evidence lower bound."""
+        occupancy = keras.utils.unpack_x_y_sample_weight(data)[0]
+        observed = ops.expand_dims(ops.cast(occupancy, "float32") - self.voxel_mean, -1)
+
+        def objective() -> tuple[Any, dict[str, Any]]:
+            mean, log_std = ops.split(self.encoder(observed, training=True), 2, axis=1)
+            noise = keras.random.normal(ops.shape(mean), seed=self.training_noise)
+            drawn = self.generator(mean + ops.exp(log_std) * noise, training=True)
+            error = ops.sum(ops.square(observed - drawn), axis=(1, 2, 3, 4))
+            divergence = ops.sum(
+                (ops.square(mean) + ops.exp(2 * log_std) - 1) / 2 - log_std, axis=1
+            )
+            loss = ops.mean(error / (2 * self.reference_std**2) + divergence)
+            voxels = self.grid[0] * self.grid[1] * self.grid[2]
+            parts = {"loss": loss, "squared_error": ops.mean(error) / voxels}
+            parts["divergence"] = ops.mean(divergence)
+            return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}
+
+        measured, gradients = backend.gradients(objective, self.trainable_variables)
+        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
+        return self._update_trackers(measured)

@@ -1,0 +1,476 @@
+"""Cooperative training: the descriptor teaches a generator, which starts the descriptor's chains.
+
+Section 5 of Xie et al., CVPR 2018; the algorithm is that of Xie, Lu, Gao, Zhu and Wu, *Cooperative
+Training of Descriptor and Generator Networks*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from descnet3d import backend, latents
+from descnet3d.chains import ChainSettings
+from descnet3d.fitting import MaximumLikelihood
+from descnet3d.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.models.shape_model import Optimized
+from descnet3d.tasks import Task
+from descnet3d.voxels import as_occupancy
+
+# What `encode` works on at a time, and what `generate` does.
+ENCODED_AT_A_TIME, GENERATED_AT_A_TIME = 32, 64
+
+
+@keras.saving.register_keras_serializable("descnet3d")
+class CooperativeNet(DescriptorNet):
+    """A descriptor, and the generator Y = g(Z; α) + ε, Z ~ N(0, I), that it teaches.
+
+    An iteration of training: shapes Ŷ = g(Z) of latents Z from the prior; l Langevin steps of the
+    descriptor from there, to Ỹ (mode seeking); the descriptor's update by the shapes observed and
+    by Ỹ (eq. 4, mode shifting); and the generator's regression of Ỹ on Z, which takes in what the
+    Langevin steps have done (learning from mode seeking).
+
+    It is a descriptor still: its `energy`, `recover` and all else are those of the network that it
+    shares with the descriptor it was made of. `generate` is the generator alone; `synthesize` is
+    ancestral sampling and its revision by Langevin dynamics.
+
+    Args:
+        descriptor: the teacher, new or trained; its network is shared, not copied.
+        generator: g(Z; α), a Keras model that maps ``[n, d]`` to positions ``[n, D, H, W, 1]`` in
+            the descriptor's model space.
+        generator_std: σ, the standard deviation of ε.
+        revision: the Langevin dynamics that revises what the generator makes; None stands for the
+            descriptor's sampling, without noise at the start.
+        seed: seeds the noise of training.
+
+    Raises:
+        ValueError: when the generator's inputs or outputs don't fit.
+    """
+
+    def __init__(
+        self,
+        descriptor: DescriptorNet,
+        generator: keras.Model,
+        *,
+        generator_std: float = 0.5,
+        revision: LangevinSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        inputs, outputs = tuple(generator.input_shape), tuple(generator.output_shape)
+        if len(inputs) != 2 or inputs[1] is None:
+            raise ValueError(
+                f"generator must take latents [n, d] with a fixed d, but it takes {list(inputs)}."
+            )
+        if outputs[1:] != (*descriptor.grid, 1):
+            raise ValueError(
+                f"generator must make the descriptor's grids, {[None, *descriptor.grid, 1]}, but "
+                f"it makes {list(outputs)}."
+            )
+        if not (np.isfinite(generator_std) and generator_std > 0):
+            raise ValueError(f"generator_std must be positive, but it is {generator_std!r}.")
+        super().__init__(
+            descriptor.network,
+            voxel_mean=descriptor.voxel_mean,
+            reference_std=descriptor.reference_std,
+            sampling=revision or replace(descriptor.sampling, initial_std=0.0),
+            seed=seed,
+        )
+        self.preset = {**descriptor.preset}
+        self.generator = generator
+        self.generator_std = float(generator_std)
+        self.num_latents = int(inputs[1])
+        self._compiled_generator = backend.compiled(
+            lambda latents: generator(latents, training=False)
+        )
+        self._infer = latents.LatentInference(
+            lambda latents: generator(latents, training=False),
+            self.num_latents,
+            self.generator_std,
+        )
+
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """Both networks, by the names that a preset gives them."""
+        return {**super().parts, "generator": self.generator}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings, "generator_std": self.generator_std}
+
+    @classmethod
+    def _of_parts(
+        cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
+    ) -> Self:
+        descriptor = DescriptorNet._of_parts(parts, settings)
+        return cls(
+            descriptor,
+            parts["generator"],
+            generator_std=settings["generator_std"],
+            revision=descriptor.sampling,
+            seed=seed,
+        )
+
+    # --- Training ----------------------------------------------------------------------------
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What `optimizer` moves, the descriptor's; the generator has an optimizer of its own."""
+        return self.network.trainable_variables
+
+    trainable_weights = trainable_variables
+
+    @property
+    def optimized(self) -> dict[str, Optimized]:
+        """Both optimizers by name, each with the variables that it moves."""
+        moved = (self.generator_optimizer, self.generator.trainable_variables)
+        return {**super().optimized, "generator_optimizer": moved}
+
+    @property
+    def state_groups(self) -> dict[str, Any]:
+        """The variables that a resumed run needs, in groups by name."""
+        return {"generator": self.generator.variables, **super().state_groups}
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        *,
+        generator_optimizer: Any = None,
+        likelihood: MaximumLikelihood | None = None,
+        matching: EquilibriumMatching | None = None,
+        task: Task | None = None,
+        inference: LangevinSettings | None = None,
+        **keras_arguments: Any,
+    ) -> None:
+        """Choose the objectives and both optimizers.
+
+        Args:
+            optimizer: the descriptor's. None stands for Adam(3e-5, β₁ = 0.5) with averaged weights
+                and clipped gradients.
+            generator_optimizer: the generator's. None stands for Adam(3e-4) with averaged weights.
+            likelihood: the descriptor's maximum likelihood; `chains.per_step` shapes of the
+                generator are revised an iteration, by `langevin`. The default has the weight 0.001
+                beside `matching` where the descriptor was pretrained by matching, else 1.
+            matching: the matching loss that is kept beside it.
+            task: None; cooperative training synthesises.
+            inference: Langevin dynamics by which latents are inferred anew from the revised shapes
+                before the regression; None regresses on the latents that they came from.
+            keras_arguments: passed on to `keras.Model.compile`.
+
+        Raises:
+            ValueError: when a task is given, or a likelihood whose chains start elsewhere.
+        """
+        if task is not None:
+            raise ValueError(f"task must be None in cooperative training, but it is {task!r}.")
+        if likelihood is None:
+            likelihood, matching = self._default_objective()
+        if likelihood.chains.start != "generator":
+            raise ValueError(
+                "likelihood.chains must start at the generator, but they start at "
+                f"{likelihood.chains.start!r}: give ChainSettings('generator', per_step=...)."
+            )
+        optimizer = optimizer or keras.optimizers.Adam(
+            3e-5, beta_1=0.5, use_ema=True, ema_momentum=0.99, global_clipnorm=1.0
+        )
+        self.inference = inference
+        super().compile(optimizer, likelihood=likelihood, matching=matching, **keras_arguments)
+        names = ("energy_generated", "energy_revised", "revision", "regression_error", "diversity")
+        self.trackers |= {name: keras.metrics.Mean(name=name) for name in names}
+        self.generator_optimizer = generator_optimizer or keras.optimizers.Adam(
+            3e-4, use_ema=True, ema_momentum=0.99
+        )
+        self.generator_optimizer.build(self.generator.trainable_variables)
+
+    def finalize_generator(self) -> None:
+        """Put the generator's averaged weights, where it keeps any, in place of the live ones."""
+        variables = self.generator.trainable_variables
+        self.generator_optimizer.finalize_variable_values(variables)
+
+    def fit(
+        self,
+        x: Any = None,
+        *,
+        callbacks: list[keras.callbacks.Callback] | None = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Train both on shapes, as `DescriptorNet.fit` trains the one.
+
+        What is measured, beside what a descriptor measures: `energy_generated` and `energy_revised`
+        (mean E before and after the revision: a gap that closes says that the generator has caught
+        up), `revision` (the root mean square that a voxel is changed by), `regression_error` (the
+        mean of (Ỹ - g(Z))² over the voxels, before the update) and `diversity` (the variance of a
+        voxel over a batch of the generator's shapes, relative to that of the shapes observed: where
+        it falls to 0, the generator has collapsed).
+
+        Args:
+            x: as there.
+            callbacks: as there.
+            options: as there.
+        """
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        return super().fit(x, callbacks=[_GeneratorAverages(), *(callbacks or [])], **options)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One iteration of the algorithm, line by line."""
+        observed, _ = self._observed(data)
+        # 1. Ancestral sampling.
+        count = self.likelihood.chains.per_step
+        latents = keras.random.normal((count, self.num_latents), seed=self.training_noise)
+        generated = ops.stop_gradient(self.generator(latents, training=False))
+        # 2. Mode seeking: l Langevin steps from there.
+        initial = self.likelihood.langevin.contraction * generated
+        revised, measured = self._seek_modes(initial, observed)
+        # 3. Mode shifting: the descriptor's update.
+        energy_generated = ops.mean(self.energy_of(generated))
+        measured |= self._shift_modes(observed, revised)
+        reference = ops.mean(self.reference_energy_of(revised))
+        measured["energy_revised"] = reference - measured["score_synthesized"]
+        measured["energy_generated"] = ops.stop_gradient(energy_generated)
+        # 4. Learning from mode seeking: the generator's regression.
+        if self.inference is not None:
+            latents = self._infer_in_training(latents, revised)
+        measured["regression_error"] = self._teach(latents, revised)
+        measured["revision"] = ops.sqrt(ops.mean(ops.square(revised - generated)))
+        measured["diversity"] = _variance(generated) / (_variance(observed) + 1e-12)
+        return self._update_trackers(measured)
+
+    def _teach(self, latents: Any, revised: Any) -> Any:
+        def objective() -> tuple[Any, Any]:
+            difference = revised - self.generator(latents, training=True)
+            error = ops.sum(ops.square(difference), axis=(1, 2, 3, 4))
+            loss = ops.mean(error) / (2 * self.generator_std**2)
+            for penalty in self.generator.losses:
+                loss += penalty
+            return loss, ops.stop_gradient(ops.mean(ops.square(difference)))
+
+        variables = self.generator.trainable_variables
+        measured, gradients = backend.gradients(objective, variables)
+        backend.apply_gradients(self.generator_optimizer, gradients, variables)
+        return measured
+
+    def _infer_in_training(self, start: Any, revised: Any) -> Any:
+        """Latents by Langevin dynamics on p(Z | Ỹ), from those that Ỹ came from."""
+        settings = self.inference
+
+        def energy(positions: Any) -> Any:
+            return latents.negative_log_posterior(
+                lambda z: self.generator(z, training=False), positions, revised, self.generator_std
+            )
+
+        inferred, _ = langevin_dynamics(
+            energy,
+            start,
+            num_steps=settings.num_steps,
+            step_size=settings.step_size,
+            temperature=settings.temperature,
+            seed_generator=self.training_noise,
+        )
+        return inferred
+
+    def _default_objective(self) -> tuple[MaximumLikelihood, EquilibriumMatching | None]:
+        _, matching = super()._default_objective()
+        step_size = self.sampling.step_size
+        return (
+            MaximumLikelihood(
+                weight=0.001 if matching else 1.0,
+                langevin=LangevinSettings(20, step_size, self.sampling.temperature, 0.0),
+                chains=ChainSettings("generator", per_step=16),
+            ),
+            matching,
+        )
+
+    # --- What users ask of it ----------------------------------------------------------------
+
+    def draw_latents(self, num: int, seed: int | None = None) -> np.ndarray:
+        """Latents from the prior N(0, I), float32 ``[num, d]``: the same on every machine.
+
+        Args:
+            num: how many.
+            seed: the same seed gives the same latents; None gives new ones.
+        """
+        _require_count("num", num)
+        return latents.draw(num, self.num_latents, seed)
+
+    def generate(
+        self,
+        num: int | None = None,
+        *,
+        latents: Any = None,
+        seed: int | None = None,
+        revised: bool = False,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Shapes of the generator alone, g(Z), in one pass.
+
+        Args:
+            num: how many, of latents from the prior.
+            latents: Z, ``[n, d]``, instead of `num`.
+            seed: of the prior, and of what is random in a revision.
+            revised: whether Langevin dynamics revises them.
+            progress: whether to show a progress bar of the revision.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[n, D, H, W]``.
+
+        Raises:
+            ValueError: when neither or both of `num` and `latents` are given, or one is no number
+                of shapes or no latents.
+        """
+        if (num is None) == (latents is None):
+            raise ValueError("give one of num, how many shapes, and latents, whose shapes to make.")
+        drawn = self.draw_latents(num, seed) if latents is None else self._as_latents(latents)
+        shapes = self.to_occupancy(self._generated(drawn))
+        return self.revise(shapes, seed=seed, progress=progress) if revised else shapes
+
+    def synthesize(
+        self,
+        num: int,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """New shapes: the generator's, revised by Langevin dynamics of the descriptor.
+
+        Args:
+            num: how many.
+            seed: the same seed gives the same latents everywhere, and the same shapes on the same
+                backend and machine; None gives new ones.
+            num_steps: Langevin steps, instead of the model's own `sampling.num_steps`.
+            batch_size: shapes at a time.
+            progress: whether to show a progress bar with the time left.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[num, D, H, W]``.
+
+        Raises:
+            ValueError: when an argument is out of range.
+            DivergenceError: when the dynamics run off.
+        """
+        generated = self.generate(num, seed=seed)
+        return self.revise(
+            generated, seed=seed, num_steps=num_steps, batch_size=batch_size, progress=progress
+        )
+
+    def encode(self, shapes: Any, *, num_steps: int = 100) -> np.ndarray:
+        """The latents whose shapes are nearest to given ones: the mode of p(Z | Y).
+
+        Minimises ‖Y - g(Z)‖²/2σ² + ‖Z‖²/2 by L-BFGS, from Z = 0.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            num_steps: iterations at most, of 32 shapes at a time.
+
+        Returns:
+            float32 ``[n, d]``.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+        """
+        shapes = as_occupancy(shapes, "shapes", self.grid)
+        _require_count("num_steps", num_steps)
+        targets = ops.convert_to_numpy(self.to_model_space(shapes))
+        parts = [
+            self._infer(targets[start : start + ENCODED_AT_A_TIME], num_steps)
+            for start in range(0, len(targets), ENCODED_AT_A_TIME)
+        ]
+        return np.concatenate(parts)
+
+    def interpolate(
+        self, a: Any, b: Any, steps: int = 9, *, path: str = "spherical", revised: bool = False
+    ) -> np.ndarray:
+        """Shapes on the way from one latent to another.
+
+        Args:
+            a: where it begins: latents ``[d]``, or a shape ``[D, H, W]``, which is encoded.
+            b: where it ends, likewise.
+            steps: how many shapes, both ends included.
+            path: "spherical" or "linear".
+            revised: whether Langevin dynamics revises each of them.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[steps, D, H, W]``.
+
+        Raises:
+            ValueError: when an argument is none of these.
+        """
+        ends = self._as_latent("a", a), self._as_latent("b", b)
+        return self.generate(latents=latents.path(*ends, steps, path), revised=revised, seed=0)
+
+    def arithmetic(self, a: Any, b: Any, c: Any, *, revised: bool = False) -> np.ndarray:
+        """The shape g(Z_a - Z_b + Z_c): what a has and b has not, added to c.
+
+        Args:
+            a: latents ``[d]``, or a shape ``[D, H, W]``, which is encoded.
+            b: likewise.
+            c: likewise.
+            revised: whether Langevin dynamics revises it.
+
+        Returns:
+            Occupancy in [0, 1], float32 ``[D, H, W]``.
+
+        Raises:
+            ValueError: when an argument is none of these.
+        """
+        first, second, third = (
+            self._as_latent(name, value) for name, value in zip("abc", (a, b, c), strict=True)
+        )
+        summed = (first - second + third)[None]
+        return self.generate(latents=summed, revised=revised, seed=0)[0]
+
+    def _generated(self, drawn: np.ndarray) -> np.ndarray:
+        """Positions ``[n, D, H, W, 1]`` of latents ``[n, d]``."""
+        # Batches of one size are traced once.
+        parts = []
+        for start in range(0, len(drawn), GENERATED_AT_A_TIME):
+            part = drawn[start : start + GENERATED_AT_A_TIME]
+            positions = self._compiled_generator(ops.convert_to_tensor(part))
+            parts.append(ops.convert_to_numpy(ops.stop_gradient(positions)))
+        return np.concatenate(parts)
+
+    def _as_latents(self, values: Any) -> np.ndarray:
+        array = np.asarray(values, dtype=np.float32)
+        if array.ndim != 2 or not len(array) or array.shape[1] != self.num_latents:
+            raise ValueError(
+                f"latents must have the shape [n, {self.num_latents}], but they have "
+                f"{list(array.shape)}."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError("latents must be finite, but some are not.")
+        return array
+
+    def _as_latent(self, name: str, value: Any) -> np.ndarray:
+        array = np.asarray(value)
+        if array.shape == (self.num_latents,):
+            return self._as_latents(array[None])[0]
+        if array.shape == self.grid:
+            return self.encode(array[None])[0]
+        raise ValueError(
+            f"{name} must be latents of shape [{self.num_latents}] or a shape on the grid "
+            f"{list(self.grid)}, but it has the shape {list(array.shape)}."
+        )
+
+
+class _GeneratorAverages(keras.callbacks.Callback):
+    """Puts the generator's averaged weights in their place at the end of a fit."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.finalize_generator()
+
+
+def _variance(positions: Any) -> Any:
+    """The variance of a voxel over a batch, a mean over the voxels."""
+    return ops.mean(ops.var(positions, axis=0))
+
+
+def _require_count(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, but it is {value!r}.")
