@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-TASKS = ("synthesis", "recovery", "super_resolution")
+TASKS = ("synthesis", "recovery", "super_resolution", "cooperative")
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,11 @@ class Recipe:
     """Everything that a training run depends on, beside the shapes.
 
     A run pretrains for `matching_steps` iterations, then maximises the likelihood for
-    `likelihood_steps`; either may be 0.
+    `likelihood_steps`; either may be 0. A cooperative run then teaches a generator, by the shapes
+    alone for `generator_steps` and by the descriptor for `cooperation_steps`.
 
     Attributes:
-        task: synthesis, recovery or super_resolution.
+        task: synthesis, recovery, super_resolution or cooperative.
         corruption: which voxels recovery is trained to find: voxels, half, block or scan, and the
             share that is hidden, as in voxels:0.7.
         ratio: the side of the blocks whose averages super-resolution starts from, in voxels.
@@ -37,6 +38,18 @@ class Recipe:
         matching_scale: λ, the size of the gradient along the paths.
         matching_fade_from: the γ from which that gradient fades to 0.
         matching_least_noise: the smallest size of the noise that paths begin at, relative to s.
+        generator_latents: d, the length of the generator's latents.
+        generator_std: σ, the standard deviation of what the generator leaves unexplained.
+        generator_steps: iterations in which it learns from the shapes alone, as an autoencoder.
+        generator_batch_size: shapes an iteration, there.
+        generator_learning_rate: Adam's largest learning rate there; it decays as in matching.
+        cooperation_steps: iterations of cooperative training.
+        cooperation_learning_rate: Adam's learning rate for the generator, there; the descriptor's
+            is likelihood_learning_rate.
+        cooperation_anchor: whether the autoencoder's loss on the shapes is kept beside the
+            generator's regression.
+        inference_steps: Langevin steps that infer the latents anew before it; 0 for none.
+        inference_step_size: √Δτ of these.
         likelihood_steps: iterations of maximum likelihood by Langevin dynamics.
         likelihood_learning_rate: Adam's learning rate there.
         likelihood_beta_1: Adam's β₁ there.
@@ -51,6 +64,7 @@ class Recipe:
         langevin_step_size: √Δτ of training.
         langevin_temperature: the noise's variance relative to eq. 3.
         langevin_initial_std: the standard deviation of the noise that training chains start from.
+        langevin_contraction: what the generator's shapes are multiplied by before they are revised.
         noise_until_epoch: the first pass of maximum likelihood without noise; 0: noise to the end.
         sampling_steps: Langevin steps of `synthesize`.
         sampling_step_size: √Δτ of `synthesize`.
@@ -78,6 +92,16 @@ class Recipe:
     matching_scale: float = 4.0
     matching_fade_from: float = 0.8
     matching_least_noise: float = 1.0
+    generator_latents: int = 64
+    generator_std: float = 0.6
+    generator_steps: int = 0
+    generator_batch_size: int = 32
+    generator_learning_rate: float = 1e-3
+    cooperation_steps: int = 0
+    cooperation_learning_rate: float = 3e-4
+    cooperation_anchor: bool = True
+    inference_steps: int = 0
+    inference_step_size: float = 0.02
     likelihood_steps: int = 0
     likelihood_learning_rate: float = 3e-5
     likelihood_beta_1: float = 0.5
@@ -92,6 +116,7 @@ class Recipe:
     langevin_step_size: float = 0.0866
     langevin_temperature: float = 0.09
     langevin_initial_std: float = 0.5
+    langevin_contraction: float = 0.3
     noise_until_epoch: int = 0
     sampling_steps: int = 200
     sampling_step_size: float = 0.0866
@@ -102,13 +127,22 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what no run can follow; the rest is checked where it is used."""
-        for name in ("matching_steps", "likelihood_steps", "matching_warmup"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
-        if not (self.matching_steps or self.likelihood_steps):
-            raise ValueError("matching_steps or likelihood_steps must be positive; both are 0.")
         if self.task not in TASKS:
             raise ValueError(f"task must be one of {', '.join(TASKS)}, but it is {self.task!r}.")
+        of_descriptor = ("matching_steps", "likelihood_steps")
+        of_generator = ("generator_steps", "cooperation_steps")
+        for name in (*of_descriptor, *of_generator, "matching_warmup", "inference_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
+        own = of_generator if self.task == "cooperative" else of_descriptor
+        if not any(getattr(self, name) for name in own):
+            raise ValueError(f"{' or '.join(own)} must be positive; both are 0.")
+        for name in of_generator:
+            if self.task != "cooperative" and getattr(self, name):
+                raise ValueError(f"{name} is for the task cooperative, not for {self.task}.")
+        for name in ("generator_latents", "generator_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {self.batch_size}.")
         if not 0 <= self.seed < 2**32:
@@ -138,6 +172,22 @@ RECIPES = {
     # descent, which is short because much is known.
     "recovery": Recipe(task="recovery", **_CONDITIONAL),
     "super_resolution": Recipe(task="super_resolution", **_CONDITIONAL),
+    # A generator, taught by the shapes and then by a descriptor that is trained already (`start`).
+    "cooperative": Recipe(
+        task="cooperative",
+        matching_steps=0,
+        generator_steps=1500,
+        cooperation_steps=400,
+        chains_per_step=16,
+        langevin_steps=25,
+        langevin_temperature=0.0,
+        clip_norm=1.0,
+        average=0.99,
+        batch_size=16,
+        sampling_steps=30,
+        sampling_initial_std=0.0,
+        sampling_rounds=1,
+    ),
     # What the original code does, number by number.
     "paper": Recipe(
         network="paper",

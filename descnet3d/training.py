@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from descnet3d import networks
+from descnet3d import generators, networks
 from descnet3d.chains import ChainSettings
 from descnet3d.checkpoints import CheckpointError, Progress, TrainingCheckpoint, restore, save
 from descnet3d.files import replacing
 from descnet3d.langevin import LangevinSettings
+from descnet3d.models.autoencoder import VariationalAutoencoder
+from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
 from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.models.shape_model import ShapeModel
 from descnet3d.recipes import Recipe
 from descnet3d.tasks import task_of
 from descnet3d.voxels import as_occupancy
@@ -46,7 +49,7 @@ def train(
     callbacks: Callable[[str, int, int], list[keras.callbacks.Callback]] | None = None,
     checkpoint_every: float = 60.0,
 ) -> TrainingRun:
-    """Train a descriptor from scratch, or go on with a run that was killed.
+    """Train a model by a recipe, or go on with a run that was killed.
 
     Args:
         shapes: occupancy in [0, 1], ``[n, D, H, W]``.
@@ -79,33 +82,35 @@ def train(
         sampling=sampling_of(recipe),
         seed=recipe.seed,
     )
-    batches = math.ceil(len(shapes) / recipe.batch_size)
     task_of(asdict(recipe))
     matching_of(recipe, 1.0)
-    likelihood_of(recipe, batches)
-    phases = [
-        ("matching", recipe.matching_steps, _compile_matching),
-        ("likelihood", recipe.likelihood_steps, _compile_likelihood),
-    ]
-    phases = [phase for phase in phases if phase[1]]
+    likelihood_of(recipe, 1)
+    phases = descriptor_phases(model, recipe)
+    if recipe.task == "cooperative":
+        model, taught = generator_phases(model, recipe)
+        phases += taught
     folder = Path(folder)
     _claim(folder, recipe, shapes)
-    begun = [folder / f"{name}.npz" for name, _, _ in phases]
-    first = max((i for i, path in enumerate(begun) if path.exists()), default=0)
     spent = 0.0
-    for (name, steps, compile_phase), path in list(zip(phases, begun, strict=True))[first:]:
-        epochs = math.ceil(steps / batches)
-        compile_phase(model, recipe, batches, epochs)
+    for phase in phases:
+        if not phase.steps:
+            continue
+        path = folder / f"{phase.name}.npz"
+        batches = math.ceil(len(shapes) / phase.batch_size)
+        epochs = math.ceil(phase.steps / batches)
+        learner = phase.prepare(batches, epochs)
         if path.exists():
-            done, spent = restore(model, path)
+            done, spent = restore(learner, path)
+            if done == epochs:
+                continue
         else:
             done = 0
-            save(model, path, Progress(0, spent))
+            save(learner, path, Progress(0, spent))
         keeper = TrainingCheckpoint(path, checkpoint_every, spent)
-        extra = callbacks(name, done, epochs) if callbacks else []
-        model.fit(
+        extra = callbacks(phase.name, done, epochs) if callbacks else []
+        learner.fit(
             shapes,
-            batch_size=recipe.batch_size,
+            batch_size=phase.batch_size,
             mirror_axes=tuple(int(axis) for axis in recipe.mirror_axes),
             initial_epoch=done,
             epochs=epochs,
@@ -113,8 +118,103 @@ def train(
             verbose=0 if extra else "auto",
         )
         spent = keeper.core_seconds
-        save(model, path, Progress(epochs, spent))
+        save(learner, path, Progress(epochs, spent))
     return TrainingRun(model, spent / 60)
+
+
+class Phase(NamedTuple):
+    """A part of a run.
+
+    Attributes:
+        name: what its checkpoint and its logs are called.
+        steps: its iterations; 0 leaves it out.
+        batch_size: observed shapes an iteration.
+        prepare: compiles what learns in it, given the batches of an epoch and the epochs.
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    prepare: Callable[[int, int], ShapeModel]
+
+
+def descriptor_phases(model: DescriptorNet, recipe: Recipe) -> list[Phase]:
+    """Pretraining by matching, and maximum likelihood."""
+
+    def matching(batches: int, epochs: int) -> ShapeModel:
+        rate = _decaying(recipe.matching_learning_rate, recipe, batches * epochs)
+        model.compile(
+            keras.optimizers.Adam(rate, **_optimizer_settings(recipe)),
+            matching=matching_of(recipe, 1.0),
+            task=task_of(asdict(recipe)),
+        )
+        return model
+
+    def likelihood(batches: int, epochs: int) -> ShapeModel:
+        model.compile(
+            _likelihood_optimizer(recipe, batches),
+            likelihood=likelihood_of(recipe, batches),
+            matching=_kept_matching(recipe),
+            task=task_of(asdict(recipe)),
+        )
+        return model
+
+    return [
+        Phase("matching", recipe.matching_steps, recipe.batch_size, matching),
+        Phase("likelihood", recipe.likelihood_steps, recipe.batch_size, likelihood),
+    ]
+
+
+def generator_phases(
+    descriptor: DescriptorNet, recipe: Recipe
+) -> tuple[CooperativeNet, list[Phase]]:
+    """A new generator for a descriptor: taught by the shapes, then by the descriptor."""
+    keras.utils.set_random_seed(recipe.seed)
+    side = descriptor.grid[0]
+    generator = generators.generator(
+        side, latents=recipe.generator_latents, voxel_mean=descriptor.voxel_mean
+    )
+    autoencoder = VariationalAutoencoder(
+        generator,
+        generators.encoder(side, latents=recipe.generator_latents),
+        generator_std=recipe.generator_std,
+        voxel_mean=descriptor.voxel_mean,
+        seed=recipe.seed,
+    )
+    model = CooperativeNet(
+        descriptor,
+        generator,
+        generator_std=recipe.generator_std,
+        revision=sampling_of(recipe),
+        seed=recipe.seed,
+    )
+    teaching = Teaching(
+        inference=LangevinSettings(recipe.inference_steps, recipe.inference_step_size)
+        if recipe.inference_steps
+        else None,
+        anchor=autoencoder if recipe.cooperation_anchor else None,
+    )
+    average = {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
+
+    def by_the_shapes(batches: int, epochs: int) -> ShapeModel:
+        rate = _decaying(recipe.generator_learning_rate, recipe, batches * epochs)
+        autoencoder.compile(keras.optimizers.Adam(rate, **average))
+        return autoencoder
+
+    def by_the_descriptor(batches: int, epochs: int) -> ShapeModel:
+        model.compile(
+            _likelihood_optimizer(recipe, batches),
+            generator_optimizer=keras.optimizers.Adam(recipe.cooperation_learning_rate, **average),
+            likelihood=likelihood_of(recipe, batches),
+            matching=_kept_matching(recipe),
+            teaching=teaching,
+        )
+        return model
+
+    return model, [
+        Phase("generator", recipe.generator_steps, recipe.generator_batch_size, by_the_shapes),
+        Phase("cooperation", recipe.cooperation_steps, recipe.batch_size, by_the_descriptor),
+    ]
 
 
 def sampling_of(recipe: Recipe) -> LangevinSettings:
@@ -148,9 +248,10 @@ def likelihood_of(recipe: Recipe, batches: int) -> MaximumLikelihood:
             recipe.langevin_step_size,
             recipe.langevin_temperature,
             recipe.langevin_initial_std,
+            contraction=recipe.langevin_contraction,
         ),
         chains=ChainSettings(
-            recipe.chains,
+            "generator" if recipe.task == "cooperative" else recipe.chains,
             recipe.chains_per_step,
             recipe.chains_count or recipe.chains_per_step * batches,
             recipe.chains_restart,
@@ -159,33 +260,27 @@ def likelihood_of(recipe: Recipe, batches: int) -> MaximumLikelihood:
     )
 
 
-def _compile_matching(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
-    schedule = keras.optimizers.schedules.CosineDecay(
+def _decaying(rate: float, recipe: Recipe, steps: int) -> Any:
+    return keras.optimizers.schedules.CosineDecay(
         0.0,
-        max(batches * epochs - recipe.matching_warmup, 1),
+        max(steps - recipe.matching_warmup, 1),
         alpha=0.02,
-        warmup_target=recipe.matching_learning_rate,
+        warmup_target=rate,
         warmup_steps=recipe.matching_warmup,
     )
-    model.compile(
-        keras.optimizers.Adam(schedule, **_optimizer_settings(recipe)),
-        matching=matching_of(recipe, 1.0),
-        task=task_of(asdict(recipe)),
-    )
 
 
-def _compile_likelihood(model: DescriptorNet, recipe: Recipe, batches: int, epochs: int) -> None:
+def _kept_matching(recipe: Recipe) -> EquilibriumMatching | None:
+    weight = recipe.likelihood_matching_weight
+    return matching_of(recipe, weight) if weight else None
+
+
+def _likelihood_optimizer(recipe: Recipe, batches: int) -> keras.optimizers.Optimizer:
     settings = _optimizer_settings(recipe)
     if recipe.step_per_pass and batches > 1:
         settings["gradient_accumulation_steps"] = batches
-    weight = recipe.likelihood_matching_weight
-    model.compile(
-        keras.optimizers.Adam(
-            recipe.likelihood_learning_rate, beta_1=recipe.likelihood_beta_1, **settings
-        ),
-        likelihood=likelihood_of(recipe, batches),
-        matching=matching_of(recipe, weight) if weight else None,
-        task=task_of(asdict(recipe)),
+    return keras.optimizers.Adam(
+        recipe.likelihood_learning_rate, beta_1=recipe.likelihood_beta_1, **settings
     )
 
 

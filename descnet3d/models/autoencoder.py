@@ -65,21 +65,35 @@ class VariationalAutoencoder(ShapeModel):
         """One step on the evidence lower bound."""
         occupancy = keras.utils.unpack_x_y_sample_weight(data)[0]
         observed = ops.expand_dims(ops.cast(occupancy, "float32") - self.voxel_mean, -1)
-
-        def objective() -> tuple[Any, dict[str, Any]]:
-            mean, log_std = ops.split(self.encoder(observed, training=True), 2, axis=1)
-            noise = keras.random.normal(ops.shape(mean), seed=self.training_noise)
-            drawn = self.generator(mean + ops.exp(log_std) * noise, training=True)
-            error = ops.sum(ops.square(observed - drawn), axis=(1, 2, 3, 4))
-            divergence = ops.sum(
-                (ops.square(mean) + ops.exp(2 * log_std) - 1) / 2 - log_std, axis=1
-            )
-            loss = ops.mean(error / (2 * self.reference_std**2) + divergence)
-            voxels = self.grid[0] * self.grid[1] * self.grid[2]
-            parts = {"loss": loss, "squared_error": ops.mean(error) / voxels}
-            parts["divergence"] = ops.mean(divergence)
-            return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}
-
-        measured, gradients = backend.gradients(objective, self.trainable_variables)
+        measured, gradients = backend.gradients(
+            lambda: self.loss_of(observed, self.training_noise), self.trainable_variables
+        )
         backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
         return self._update_trackers(measured)
+
+    def loss_of(
+        self, observed: Any, noise: keras.random.SeedGenerator
+    ) -> tuple[Any, dict[str, Any]]:
+        """The negative of the evidence lower bound of a batch, but for a constant.
+
+        Args:
+            observed: Y, ``[n, D, H, W, 1]`` in model space.
+            noise: where the samples of q(Z | Y) come from.
+
+        Returns:
+            The loss, ‖Y - g(Z)‖²/2σ² + KL(q(Z | Y) ‖ N(0, I)), a mean over the shapes; and by name
+            itself, the squared error of a voxel and the divergence.
+        """
+        mean, log_std = ops.split(self.encoder(observed, training=True), 2, axis=1)
+        drawn = mean + ops.exp(log_std) * keras.random.normal(ops.shape(mean), seed=noise)
+        difference = observed - self.generator(drawn, training=True)
+        error = ops.sum(ops.square(difference), axis=(1, 2, 3, 4)) / (2 * self.reference_std**2)
+        squares = (ops.square(mean) + ops.exp(2 * log_std) - 1) / 2
+        divergence = ops.sum(squares - log_std, axis=1)
+        loss = ops.mean(error + divergence)
+        parts = {
+            "loss": loss,
+            "squared_error": ops.mean(ops.square(difference)),
+            "divergence": ops.mean(divergence),
+        }
+        return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}

@@ -7,7 +7,7 @@ Training of Descriptor and Generator Networks*.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import keras
@@ -18,6 +18,7 @@ from descnet3d import backend, latents
 from descnet3d.chains import ChainSettings
 from descnet3d.fitting import MaximumLikelihood
 from descnet3d.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.models.autoencoder import VariationalAutoencoder
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.models.shape_model import Optimized
@@ -28,6 +29,22 @@ from descnet3d.voxels import as_occupancy
 ENCODED_AT_A_TIME, GENERATED_AT_A_TIME = 32, 64
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """How a generator learns from what Langevin dynamics has made of its shapes.
+
+    Attributes:
+        inference: Langevin dynamics by which latents are inferred anew from the revised shapes
+            before the regression; None regresses on the latents that they came from.
+        anchor: the autoencoder that the generator is part of, whose loss on the shapes observed is
+            kept beside the regression, with its encoder trained along. Without it nothing but the
+            descriptor holds the generator to the data.
+    """
+
+    inference: LangevinSettings | None = None
+    anchor: VariationalAutoencoder | None = None
+
+
 @keras.saving.register_keras_serializable("descnet3d")
 class CooperativeNet(DescriptorNet):
     """A descriptor, and the generator Y = g(Z; α) + ε, Z ~ N(0, I), that it teaches.
@@ -35,7 +52,8 @@ class CooperativeNet(DescriptorNet):
     An iteration of training: shapes Ŷ = g(Z) of latents Z from the prior; l Langevin steps of the
     descriptor from there, to Ỹ (mode seeking); the descriptor's update by the shapes observed and
     by Ỹ (eq. 4, mode shifting); and the generator's regression of Ỹ on Z, which takes in what the
-    Langevin steps have done (learning from mode seeking).
+    Langevin steps have done (learning from mode seeking). The Langevin steps start from what the
+    generator made contracted towards grey, so that its details are decided anew.
 
     It is a descriptor still: its `energy`, `recover` and all else are those of the network that it
     shares with the descriptor it was made of. `generate` is the generator alone; `synthesize` is
@@ -129,13 +147,22 @@ class CooperativeNet(DescriptorNet):
     @property
     def optimized(self) -> dict[str, Optimized]:
         """Both optimizers by name, each with the variables that it moves."""
-        moved = (self.generator_optimizer, self.generator.trainable_variables)
+        moved = (self.generator_optimizer, self._taught)
         return {**super().optimized, "generator_optimizer": moved}
+
+    @property
+    def _taught(self) -> list[keras.Variable]:
+        """What the generator's optimizer moves."""
+        anchor = self.teaching.anchor
+        encoder = anchor.encoder.trainable_variables if anchor is not None else []
+        return [*self.generator.trainable_variables, *encoder]
 
     @property
     def state_groups(self) -> dict[str, Any]:
         """The variables that a resumed run needs, in groups by name."""
-        return {"generator": self.generator.variables, **super().state_groups}
+        anchor = self.teaching.anchor
+        encoder = anchor.encoder.variables if anchor is not None else []
+        return {"generator": self.generator.variables, "encoder": encoder, **super().state_groups}
 
     def compile(
         self,
@@ -145,7 +172,7 @@ class CooperativeNet(DescriptorNet):
         likelihood: MaximumLikelihood | None = None,
         matching: EquilibriumMatching | None = None,
         task: Task | None = None,
-        inference: LangevinSettings | None = None,
+        teaching: Teaching | None = None,
         **keras_arguments: Any,
     ) -> None:
         """Choose the objectives and both optimizers.
@@ -159,12 +186,12 @@ class CooperativeNet(DescriptorNet):
                 beside `matching` where the descriptor was pretrained by matching, else 1.
             matching: the matching loss that is kept beside it.
             task: None; cooperative training synthesises.
-            inference: Langevin dynamics by which latents are inferred anew from the revised shapes
-                before the regression; None regresses on the latents that they came from.
+            teaching: how the generator learns from the revised shapes.
             keras_arguments: passed on to `keras.Model.compile`.
 
         Raises:
-            ValueError: when a task is given, or a likelihood whose chains start elsewhere.
+            ValueError: when a task is given, a likelihood whose chains start elsewhere, or an
+                anchor of another generator.
         """
         if task is not None:
             raise ValueError(f"task must be None in cooperative training, but it is {task!r}.")
@@ -175,22 +202,22 @@ class CooperativeNet(DescriptorNet):
                 "likelihood.chains must start at the generator, but they start at "
                 f"{likelihood.chains.start!r}: give ChainSettings('generator', per_step=...)."
             )
+        teaching = teaching or Teaching()
+        if teaching.anchor is not None and teaching.anchor.generator is not self.generator:
+            raise ValueError(
+                "teaching.anchor must be an autoencoder of this model's own generator."
+            )
         optimizer = optimizer or keras.optimizers.Adam(
             3e-5, beta_1=0.5, use_ema=True, ema_momentum=0.99, global_clipnorm=1.0
         )
-        self.inference = inference
+        self.teaching = teaching
         super().compile(optimizer, likelihood=likelihood, matching=matching, **keras_arguments)
         names = ("energy_generated", "energy_revised", "revision", "regression_error", "diversity")
         self.trackers |= {name: keras.metrics.Mean(name=name) for name in names}
         self.generator_optimizer = generator_optimizer or keras.optimizers.Adam(
             3e-4, use_ema=True, ema_momentum=0.99
         )
-        self.generator_optimizer.build(self.generator.trainable_variables)
-
-    def finalize_generator(self) -> None:
-        """Put the generator's averaged weights, where it keeps any, in place of the live ones."""
-        variables = self.generator.trainable_variables
-        self.generator_optimizer.finalize_variable_values(variables)
+        self.generator_optimizer.build(self._taught)
 
     def fit(
         self,
@@ -234,30 +261,33 @@ class CooperativeNet(DescriptorNet):
         measured["energy_revised"] = reference - measured["score_synthesized"]
         measured["energy_generated"] = ops.stop_gradient(energy_generated)
         # 4. Learning from mode seeking: the generator's regression.
-        if self.inference is not None:
-            latents = self._infer_in_training(latents, revised)
-        measured["regression_error"] = self._teach(latents, revised)
+        if self.teaching.inference is not None:
+            latents = self._infer_in_training(latents, revised, self.teaching.inference)
+        measured["regression_error"] = self._teach(latents, revised, observed)
         measured["revision"] = ops.sqrt(ops.mean(ops.square(revised - generated)))
         measured["diversity"] = _variance(generated) / (_variance(observed) + 1e-12)
         return self._update_trackers(measured)
 
-    def _teach(self, latents: Any, revised: Any) -> Any:
+    def _teach(self, latents: Any, revised: Any, observed: Any) -> Any:
+        """One step of the regression of Ỹ on Z; the error before it."""
+        anchor = self.teaching.anchor
+
         def objective() -> tuple[Any, Any]:
             difference = revised - self.generator(latents, training=True)
             error = ops.sum(ops.square(difference), axis=(1, 2, 3, 4))
             loss = ops.mean(error) / (2 * self.generator_std**2)
+            if anchor is not None:
+                loss += anchor.loss_of(observed, self.training_noise)[0]
             for penalty in self.generator.losses:
                 loss += penalty
             return loss, ops.stop_gradient(ops.mean(ops.square(difference)))
 
-        variables = self.generator.trainable_variables
-        measured, gradients = backend.gradients(objective, variables)
-        backend.apply_gradients(self.generator_optimizer, gradients, variables)
+        measured, gradients = backend.gradients(objective, self._taught)
+        backend.apply_gradients(self.generator_optimizer, gradients, self._taught)
         return measured
 
-    def _infer_in_training(self, start: Any, revised: Any) -> Any:
+    def _infer_in_training(self, start: Any, revised: Any, settings: LangevinSettings) -> Any:
         """Latents by Langevin dynamics on p(Z | Ỹ), from those that Ỹ came from."""
-        settings = self.inference
 
         def energy(positions: Any) -> Any:
             return latents.negative_log_posterior(
@@ -463,7 +493,8 @@ class _GeneratorAverages(keras.callbacks.Callback):
     """Puts the generator's averaged weights in their place at the end of a fit."""
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.model.finalize_generator()
+        optimizer, variables = self.model.optimized["generator_optimizer"]
+        optimizer.finalize_variable_values(variables)
 
 
 def _variance(positions: Any) -> Any:
