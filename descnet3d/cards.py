@@ -18,6 +18,14 @@ MEANINGS = {
     "empty": "empty shapes",
     "alike": "shapes identical to an earlier one of the set",
     "pairwise_iou": "mean IoU of pairs (the lower, the more diverse)",
+    "coverage": "share of the category's test shapes that are the nearest of one of them",
+    "energy_generated": "mean energy of the generator's shapes",
+    "energy_revised": "mean energy of the same shapes, revised",
+    "energy_real": "mean energy of real test shapes",
+    "encoded_iou": "mean IoU of test shapes and what the generator makes of their latents",
+    "nearest_iou_of_test": "mean IoU of test shapes and the nearest training shape",
+    "largest_step": "largest step (1 - IoU) between neighbours on a path of nine shapes",
+    "mean_step": "mean step, likewise",
     "absolute_error": "mean absolute error over the voxels that had to be found",
     "squared_error": "mean squared error over them",
     "iou": "mean IoU within them, at a threshold of 0.5",
@@ -27,6 +35,7 @@ PICTURES = {
     "synthesis": "shapes that this preset synthesised",
     "recovery": "test shapes with hidden voxels, as recovered, and whole",
     "super_resolution": "coarse test shapes, as refined, and the truth",
+    "cooperative": "shapes of the generator, the same revised, and paths between two",
 }
 
 
@@ -94,12 +103,10 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
             lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} |")
     elif scores and real:
         lines += [f"```\n{config['evaluation_command']}\n```", ""]
-        lines += ["| | synthesised | real test shapes | ratio |", "|---|---|---|---|"]
-        for name, value in scores.items():
-            ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
-            lines.append(
-                f"| {MEANINGS.get(name, name)} | {value:.4g} | {real[name]:.4g} | {ratio} |"
-            )
+        lines += _synthesis_table(scores, config.get("generator_scores"), real)
+        if latents := config.get("latent_scores"):
+            lines += ["", "| latents | |", "|---|---|"]
+            lines += [f"| {MEANINGS[name]} | {value:.4g} |" for name, value in latents.items()]
     else:
         lines.append("Not evaluated yet: `descnet3d evaluate FOLDER --data=ARCHIVE --write`.")
     lines += [
@@ -110,3 +117,16 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _synthesis_table(
+    scores: dict[str, Any], generator: dict[str, Any] | None, real: dict[str, Any]
+) -> list[str]:
+    headings = ["synthesised", *(["the generator alone"] if generator else []), "real test shapes"]
+    lines = [f"| | {' | '.join(headings)} | ratio |", "|---" * (len(headings) + 2) + "|"]
+    for name, value in scores.items():
+        columns = [scores, *([generator] if generator else []), real]
+        cells = [f"{column[name]:.4g}" for column in columns]
+        ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
+        lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} | {ratio} |")
+    return lines

@@ -15,6 +15,7 @@ from absl import flags
 import descnet3d
 from descnet3d import console, files, outputs, presets
 from descnet3d.console import Command, UsageError
+from descnet3d.latent_commands import ARITHMETIC, GENERATE, INTERPOLATE
 from descnet3d.outputs import start_keras
 from descnet3d.reconstruction_commands import RECOVER, UPSCALE
 from descnet3d.voxelize_command import COMMAND as VOXELIZE
@@ -68,6 +69,13 @@ def _synthesize_flags(values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "task",
+        "synthesis",
+        ["synthesis", "cooperative"],
+        "Which preset of a category: one that starts from noise, or from a generator.",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("labels", False, "Number the shapes of a sheet.", flag_values=values)
 
 
@@ -76,7 +84,7 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
         raise UsageError("--out missing: say where to write, as in --out=shapes.png")
     # What cannot be found or written is reported before the long work.
     write = outputs.writer(values.out, values.num, values.labels)
-    folder = presets.find(arguments[0])
+    folder = presets.find(arguments[0], values.task)
 
     started = time.perf_counter()
     start_keras()
@@ -306,7 +314,8 @@ COMMANDS = (
         arguments=("NAME",),
         summary="make new shapes with a pretrained model",
         description=(
-            "Makes new shapes with a pretrained model, by Langevin dynamics from noise, and writes "
+            "Makes new shapes with a pretrained model, by Langevin dynamics from noise (or from a "
+            "generator's shapes, with --task=cooperative), and writes "
             "a picture of them, their voxels or their meshes. NAME is a category, the id of a "
             "preset (descnet3d presets lists both), or a folder that a training run wrote."
         ),
@@ -316,6 +325,9 @@ COMMANDS = (
     ),
     RECOVER,
     UPSCALE,
+    GENERATE,
+    INTERPOLATE,
+    ARITHMETIC,
     Command(
         name="presets",
         arguments=(),
@@ -333,10 +345,11 @@ COMMANDS = (
         arguments=(),
         summary="train a model of a category",
         description=(
-            "Trains a descriptor on the training shapes of an archive, of a folder or of a tfds "
-            "data set, by a recipe, and writes a preset that descnet3d.load reads. Checkpoints, "
-            "sheets and logs (TensorBoard reads them) lie in its folder 'training'; a run that was "
-            "killed goes on from its last checkpoint when the same command is given again."
+            "Trains a descriptor (with --recipe=cooperative, a generator too) on the training "
+            "shapes of an archive, of a folder or of a tfds data set, by a recipe, and writes a "
+            "preset that descnet3d.load reads. Checkpoints, sheets and logs (TensorBoard reads "
+            "them) lie in its folder 'training'; a run that was killed goes on from its last "
+            "checkpoint when the same command is given again."
         ),
         example=("descnet3d train --data=modelnet10_32.npz --category=toilet --out=my_toilets"),
         define_flags=_train_flags,

@@ -41,19 +41,48 @@ def generator(
     """
     side = _coarse_side(size)
     inputs = keras.Input((latents,), name="latents")
-    response = layers.Dense(hidden, activation="silu", name="dense_1")(inputs)
-    response = layers.Dense(hidden, activation="silu", name="dense_2")(response)
-    response = layers.Dense(SEED_SIDE**3 * seed_channels, activation="silu", name="seed")(response)
+    response = layers.Dense(
+        hidden, activation="silu", kernel_initializer=_normal(latents, 1.0), name="dense_1"
+    )(inputs)
+    response = layers.Dense(
+        hidden, activation="silu", kernel_initializer=_normal(hidden), name="dense_2"
+    )(response)
+    response = layers.Dense(
+        SEED_SIDE**3 * seed_channels,
+        activation="silu",
+        kernel_initializer=_normal(hidden),
+        name="seed",
+    )(response)
     response = layers.Reshape((SEED_SIDE,) * 3 + (seed_channels,), name="seed_grid")(response)
-    level = 1
-    while SEED_SIDE * 2 ** (level - 1) < side:
+    reached, channels = SEED_SIDE, seed_channels
+    while reached < side:
+        reached *= 2
         response = layers.Conv3DTranspose(
-            width, 4, 2, padding="same", activation="silu", name=f"grow_{level}"
+            width,
+            4,
+            2,
+            padding="same",
+            activation="silu",
+            kernel_initializer=_normal(2**3 * channels),  # of 4³, every other meets a voxel
+            name=f"grow_to_{reached}",
         )(response)
-        level += 1
-    response = layers.Conv3D(width, 3, padding="same", activation="silu", name="refine")(response)
+        channels = width
+    response = layers.Conv3D(
+        width,
+        3,
+        padding="same",
+        activation="silu",
+        kernel_initializer=_normal(3**3 * channels),
+        name="refine",
+    )(response)
     response = layers.Conv3DTranspose(
-        1, PATCH, PATCH, activation="sigmoid", dtype="float32", name="occupancy"
+        1,
+        PATCH,
+        PATCH,
+        activation="sigmoid",
+        kernel_initializer=_normal(width),
+        dtype="float32",
+        name="occupancy",
     )(response)
     outputs = layers.Rescaling(1.0, offset=-voxel_mean, name="positions")(response)
     return keras.Model(inputs, outputs, name="generator")
@@ -89,6 +118,14 @@ def encoder(
     response = layers.Dense(hidden, activation="silu", name="dense")(response)
     outputs = layers.Dense(2 * latents, name="mean_and_log_std")(response)
     return keras.Model(inputs, outputs, name="encoder")
+
+
+def _normal(fan_in: int, gain: float = 2.8) -> keras.initializers.Initializer:
+    """Weights that hand on the variance of what so many SiLUs (or, with gain 1, inputs) say.
+
+    Without it the latents are hardly heard in the shapes at first, and may never be.
+    """
+    return keras.initializers.RandomNormal(stddev=(gain / fan_in) ** 0.5)
 
 
 def _coarse_side(size: int) -> int:

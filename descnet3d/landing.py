@@ -10,8 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from descnet3d import callbacks, cards, evaluation, meshes, presets, reconstruction, view
+from descnet3d import (
+    callbacks,
+    cards,
+    evaluation,
+    latent_sheets,
+    meshes,
+    presets,
+    reconstruction,
+    view,
+)
 from descnet3d.files import OutputError, replacing
+from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.preset_config import CONFIG, as_json, read_config
 from descnet3d.recipes import Recipe
@@ -22,11 +32,17 @@ from descnet3d.voxels import VoxelArchive
 SHEET_SHAPES = 16
 SHEET_COLUMNS = 6
 # How presets of each task are called, and what their cards say that they do.
-NAMES = {"synthesis": "synthesis", "recovery": "recovery", "super_resolution": "superres"}
+NAMES = {
+    "synthesis": "synthesis",
+    "recovery": "recovery",
+    "super_resolution": "superres",
+    "cooperative": "cooperative",
+}
 DEEDS = {
     "synthesis": "synthesises",
     "recovery": "recovers hidden voxels",
     "super_resolution": "refines coarse shapes",
+    "cooperative": "synthesises with a generator that it has taught",
 }
 
 
@@ -80,7 +96,7 @@ def train_preset(
             keras.callbacks.CSVLogger(str(work / f"{phase}.csv"), append=bool(done)),
             keras.callbacks.TensorBoard(str(work / "tensorboard" / phase), write_graph=False),
         ]
-        if sheet_every:
+        if sheet_every and phase != "generator":  # there the descriptor has nothing to say yet
             sheets = callbacks.TrainingSheets(work / "sheets", phase, sheet_every, draw)
             chosen.append(sheets)
         return chosen
@@ -169,13 +185,26 @@ def evaluate_preset(
     if write and task != own:
         raise ValueError(f"write needs the preset's own task, {own or 'synthesis'}, not {task}.")
     measured: dict[str, Any] = {}
-    if task is None:
-        scores, real = evaluation.evaluate_synthesis(
+    if task is None and isinstance(model, CooperativeNet):
+        columns, latents = evaluation.evaluate_cooperation(
             model, archive, category, num=num, seed=seed, progress=progress
         )
-        measured = {"scores": asdict(scores), "real_scores": asdict(real)}
+        synthesized, generated, real = map(asdict, columns.values())
+        measured = {
+            "scores": synthesized,
+            "generator_scores": generated,
+            "real_scores": real,
+            "latent_scores": asdict(latents),
+        }
         words.append(f"--num={num}")
-        printed = evaluation.table(scores, real)
+        printed = f"{evaluation.table(columns)}\n\n{evaluation.latent_table(latents)}"
+    elif task is None:
+        scores, tests = evaluation.evaluate_synthesis(
+            model, archive, category, num=num, seed=seed, progress=progress
+        )
+        measured = {"scores": asdict(scores), "real_scores": asdict(tests)}
+        words.append(f"--num={num}")
+        printed = evaluation.table({"synthesised": scores, "real test shapes": tests})
     else:
         rows = reconstruction.evaluate_reconstruction(
             model, task, archive, category, seed=seed, progress=progress
@@ -205,6 +234,10 @@ def _save_sheet(
     title: str | None = None,
 ) -> None:
     """Shapes from fresh noise; or given shapes before, after, and as they are."""
+    if isinstance(model, CooperativeNet):
+        tiles, labels = latent_sheets.cooperation(model)
+        view.save_sheet(tiles, path, labels=labels, columns=latent_sheets.COLUMNS, title=title)
+        return
     if task is None:
         view.save_sheet(model.synthesize(SHEET_SHAPES, seed=0), path, title=title)
         return

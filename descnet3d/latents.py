@@ -44,7 +44,8 @@ def path(a: np.ndarray, b: np.ndarray, steps: int, kind: str = "spherical") -> n
     lengths = np.linalg.norm(first), np.linalg.norm(last)
     cosine = first @ last / max(lengths[0] * lengths[1], 1e-12)
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    if kind == "linear" or np.sin(angle) < 1e-6:  # no single great circle, or none at all
+    # From 0, and between opposite ends, no great circle leads.
+    if kind == "linear" or not all(lengths) or np.sin(angle) < 1e-6:
         return ((1 - share) * first + share * last).astype(np.float32)
     directions = np.sin((1 - share) * angle) * (first / lengths[0])
     directions += np.sin(share * angle) * (last / lengths[1])

@@ -57,6 +57,19 @@ def nearest_shapes(shapes: np.ndarray, reference: np.ndarray) -> NearestShapes:
     return NearestShapes(row, overlap[np.arange(len(overlap)), row])
 
 
+def coverage(shapes: np.ndarray, real: np.ndarray) -> float:
+    """The share of the real shapes that are the nearest, by IoU, of at least one other shape.
+
+    As Achlioptas et al. (*Learning Representations and Generative Models for 3D Point Clouds*,
+    2018) have it, with the IoU for a distance. A set that repeats itself covers little.
+
+    Args:
+        shapes: occupancy ``[n, D, H, W]``.
+        real: occupancy ``[m, D, H, W]``.
+    """
+    return len(np.unique(nearest_shapes(shapes, real).row)) / len(real)
+
+
 def occupied_share(shapes: np.ndarray) -> np.ndarray:
     """The share of occupied voxels of each shape, ``[n]``."""
     return (shapes > THRESHOLD).reshape(len(shapes), -1).mean(axis=1)

@@ -198,7 +198,8 @@ def generator_phases(
 
     def by_the_shapes(batches: int, epochs: int) -> ShapeModel:
         rate = _decaying(recipe.generator_learning_rate, recipe, batches * epochs)
-        autoencoder.compile(keras.optimizers.Adam(rate, **average))
+        optimizer = keras.optimizers.Adam(rate, **average)
+        autoencoder.compile(optimizer, divergence_warmup=epochs // 3)
         return autoencoder
 
     def by_the_descriptor(batches: int, epochs: int) -> ShapeModel:

@@ -33,13 +33,13 @@ FLOORS = [
     {"view", "models.energy_based", "models.autoencoder"} | {"folder_archives", "voxel_builder"},
     {"models.descriptor"},
     {"models.cooperative", "callbacks"},
-    {"presets", "evaluation", "training", "reconstruction"}
+    {"presets", "latent_sheets", "evaluation", "training", "reconstruction"}
     | {
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",
         "datasets.voxel_folder.voxel_folder_dataset_builder",
     },
     {"landing", "shape_sources", "voxelize_command", "outputs"},
-    {"reconstruction_commands"},
+    {"reconstruction_commands", "latent_commands"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS, 1) for name in names}

@@ -45,10 +45,30 @@ class VariationalAutoencoder(ShapeModel):
         self.generator = generator
         self.encoder = encoder
         self.voxel_mean = voxel_mean
+        self.divergence_weight = keras.Variable(
+            1.0, trainable=False, dtype="float32", name="divergence_weight"
+        )
+        self.divergence_warmup = 0
         self.built = True
 
-    def compile(self, optimizer: Any = None, **keras_arguments: Any) -> None:
-        """Choose the optimizer; None stands for Adam(1e-3)."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the weight of the divergence."""
+        self.divergence_weight.assign(
+            min(1.0, epoch / self.divergence_warmup if self.divergence_warmup else 1.0)
+        )
+
+    def compile(
+        self, optimizer: Any = None, *, divergence_warmup: int = 0, **keras_arguments: Any
+    ) -> None:
+        """Choose the optimizer.
+
+        Args:
+            optimizer: a Keras optimizer; None stands for Adam(1e-3).
+            divergence_warmup: the epochs in which the divergence's weight grows from 0 to 1;
+                without them the latents may never come to mean anything.
+            keras_arguments: passed on to `keras.Model.compile`.
+        """
+        self.divergence_warmup = divergence_warmup
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("loss", "squared_error", "divergence")
         }
@@ -81,8 +101,9 @@ class VariationalAutoencoder(ShapeModel):
             noise: where the samples of q(Z | Y) come from.
 
         Returns:
-            The loss, ‖Y - g(Z)‖²/2σ² + KL(q(Z | Y) ‖ N(0, I)), a mean over the shapes; and by name
-            itself, the squared error of a voxel and the divergence.
+            The loss, ‖Y - g(Z)‖²/2σ² + KL(q(Z | Y) ‖ N(0, I)), a mean over the shapes (the
+            divergence weighted as far as its warm-up has come); and by name the loss itself, the
+            squared error of a voxel and the divergence.
         """
         mean, log_std = ops.split(self.encoder(observed, training=True), 2, axis=1)
         drawn = mean + ops.exp(log_std) * keras.random.normal(ops.shape(mean), seed=noise)
@@ -90,7 +111,7 @@ class VariationalAutoencoder(ShapeModel):
         error = ops.sum(ops.square(difference), axis=(1, 2, 3, 4)) / (2 * self.reference_std**2)
         squares = (ops.square(mean) + ops.exp(2 * log_std) - 1) / 2
         divergence = ops.sum(squares - log_std, axis=1)
-        loss = ops.mean(error + divergence)
+        loss = ops.mean(error + self.divergence_weight * divergence)
         parts = {
             "loss": loss,
             "squared_error": ops.mean(ops.square(difference)),

@@ -72,6 +72,8 @@ class CooperativeNet(DescriptorNet):
         ValueError: when the generator's inputs or outputs don't fit.
     """
 
+    chain_starts = ("generator",)
+
     def __init__(
         self,
         descriptor: DescriptorNet,
@@ -197,11 +199,6 @@ class CooperativeNet(DescriptorNet):
             raise ValueError(f"task must be None in cooperative training, but it is {task!r}.")
         if likelihood is None:
             likelihood, matching = self._default_objective()
-        if likelihood.chains.start != "generator":
-            raise ValueError(
-                "likelihood.chains must start at the generator, but they start at "
-                f"{likelihood.chains.start!r}: give ChainSettings('generator', per_step=...)."
-            )
         teaching = teaching or Teaching()
         if teaching.anchor is not None and teaching.anchor.generator is not self.generator:
             raise ValueError(

@@ -36,6 +36,7 @@ class EnergyBasedModel(ShapeModel):
         preset: the metadata of the preset that the model was loaded from, if any.
     """
 
+    chain_starts: tuple[str, ...] = ("persistent", "noise", "data")
     score_of: Callable[[Any], Any]
     to_model_space: Callable[[Any], Any]
 
@@ -92,6 +93,12 @@ class EnergyBasedModel(ShapeModel):
         if optimizer is None:
             kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
             optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
+        if likelihood is not None and likelihood.chains.start not in self.chain_starts:
+            raise ValueError(
+                f"likelihood.chains of a {type(self).__name__} must start at one of "
+                f"{', '.join(self.chain_starts)}, but they start at {likelihood.chains.start!r}; "
+                "a CooperativeNet's start at its generator."
+            )
         self.likelihood, self.matching, self.task = likelihood, matching, task
         self.corruption = task.corruption if isinstance(task, Recovery) else None
         self.chains: PersistentChains | None = None

@@ -1,0 +1,225 @@
+"""The commands of a generator: `descnet3d generate`, `interpolate` and `arithmetic`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from descnet3d import outputs, preset_config, presets
+from descnet3d.console import Command, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from descnet3d.models.cooperative import CooperativeNet
+
+TASK = "cooperative"
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer(
+        "seed",
+        0,
+        "The same seed gives the same latents.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+        flag_values=values,
+    )
+    flags.DEFINE_string("out", None, outputs.MEANING, flag_values=values)
+    flags.DEFINE_boolean(
+        "revise",
+        False,
+        "Let Langevin dynamics of the descriptor revise what the generator makes.",
+        flag_values=values,
+    )
+
+
+def _generate_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("num", 16, "How many shapes.", lower_bound=1, flag_values=values)
+    _define_flags(values)
+
+
+def _rows_flags(values: flags.FlagValues, what: str, count: int) -> None:
+    flags.DEFINE_integer(
+        "num", 4, f"How many {what}, of latents from the prior.", 1, flag_values=values
+    )
+    flags.DEFINE_string(
+        "input",
+        None,
+        f"A file of grids (.npz, .npy, .mat) whose shapes, {count} at a time, are encoded and "
+        "taken instead.",
+        flag_values=values,
+    )
+    _define_flags(values)
+
+
+def _interpolate_flags(values: flags.FlagValues) -> None:
+    _rows_flags(values, "paths", 2)
+    flags.DEFINE_integer(
+        "steps", 9, "The shapes of a path, both ends included.", 2, flag_values=values
+    )
+    flags.DEFINE_enum(
+        "path",
+        "spherical",
+        ["spherical", "linear"],
+        "Along a great circle, or a straight line.",
+        flag_values=values,
+    )
+
+
+def _arithmetic_flags(values: flags.FlagValues) -> None:
+    _rows_flags(values, "sums a - b + c", 3)
+
+
+def _generate(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    folder = _preset(arguments[0], values)
+    write = outputs.writer(values.out, values.num)
+    model, started = _start(folder)
+    shapes = model.generate(
+        values.num, seed=values.seed, revised=values.revise, progress=sys.stdout.isatty()
+    )
+    _report(write(shapes), len(shapes), started)
+
+
+def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    folder = _preset(arguments[0], values)
+    given = _given(values, 2)
+    rows = values.num if given is None else len(given) // 2
+    labels = [f"{step + 1} of {values.steps}" for _ in range(rows) for step in range(values.steps)]
+    write = _writer(values, labels, values.steps)
+    model, started = _start(folder)
+    from descnet3d import latent_sheets
+
+    ends = _latents(model, given, rows, 2, values.seed)
+    shapes = latent_sheets.paths(model, ends, values.steps, kind=values.path, revised=values.revise)
+    _report(write(shapes), len(shapes), started)
+    print(f"the largest step between neighbours (1 - IoU): {_largest_step(shapes, values.steps)}")
+
+
+def _arithmetic(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    folder = _preset(arguments[0], values)
+    given = _given(values, 3)
+    rows = values.num if given is None else len(given) // 3
+    write = _writer(values, ["a", "b", "c", "a - b + c"] * rows, 4)
+    model, started = _start(folder)
+    from descnet3d import latent_sheets
+
+    operands = _latents(model, given, rows, 3, values.seed)
+    shapes = latent_sheets.sums(model, operands, revised=values.revise)
+    _report(write(shapes), len(shapes), started)
+
+
+def _preset(name: str, values: flags.FlagValues) -> Path:
+    """The folder of a cooperative preset."""
+    if values.out is None:
+        raise UsageError("--out missing: say where to write, as in --out=shapes.png")
+    folder = presets.find(name, TASK)
+    if "generator" not in preset_config.parts_of(preset_config.read_config(folder)):
+        raise ValueError(
+            f"{name} has no generator: give a cooperative preset (descnet3d presets lists them)"
+        )
+    return folder
+
+
+def _start(folder: Path) -> tuple[CooperativeNet, float]:
+    started = time.perf_counter()
+    outputs.start_keras()
+    model: Any = presets.load(folder)
+    return model, started
+
+
+def _given(values: flags.FlagValues, count: int) -> np.ndarray | None:
+    """The shapes of --input, a multiple of `count`."""
+    if values.input is None:
+        return None
+    from descnet3d import grids, voxels
+
+    shapes = voxels.as_occupancy(grids.read_grids(values.input), values.input)
+    if not len(shapes) or len(shapes) % count:
+        raise ValueError(
+            f"{values.input} must hold {count} shapes for each row, but it holds {len(shapes)}"
+        )
+    return shapes
+
+
+def _latents(
+    model: CooperativeNet, given: np.ndarray | None, rows: int, count: int, seed: int
+) -> np.ndarray:
+    """Latents ``[rows, count, d]``, of given shapes or from the prior."""
+    drawn = model.draw_latents(rows * count, seed) if given is None else model.encode(given)
+    return drawn.reshape(rows, count, -1)
+
+
+def _writer(values: flags.FlagValues, labels: list[str], columns: int) -> Any:
+    """What writes shapes: a sheet whose rows are the paths or sums, or else as every command."""
+    from descnet3d import files, meshes, view
+
+    if Path(values.out).suffix.lower() not in view.IMAGE_ENDINGS:
+        return outputs.writer(values.out, len(labels))
+    files.check_writable(values.out)
+    meshes.open3d()
+    return lambda shapes: [view.save_sheet(shapes, values.out, labels=labels, columns=columns)]
+
+
+def _largest_step(shapes: np.ndarray, steps: int) -> str:
+    from descnet3d import metrics
+
+    largest = []
+    for start in range(0, len(shapes), steps):
+        path = shapes[start : start + steps]
+        overlap = metrics.intersection_over_union(path, path)
+        largest.append(1 - overlap.diagonal(offset=1).min())
+    return ", ".join(f"{step:.3f}" for step in largest)
+
+
+def _report(written: Sequence[Path], count: int, started: float) -> None:
+    names = f"{written[0]}" + (f" to {written[-1]}" if len(written) > 1 else "")
+    counted = "1 shape" if count == 1 else f"{count} shapes"
+    print(f"wrote {names}: {counted} in {time.perf_counter() - started:.1f} s")
+
+
+_NAME = "NAME is a category, the id of a cooperative preset, or a folder that a training run wrote."
+
+GENERATE = Command(
+    name="generate",
+    arguments=("NAME",),
+    summary="make new shapes with a generator, at once",
+    description=(
+        "Makes new shapes with the generator of a cooperative preset, in one pass (synthesize "
+        f"--task=cooperative has them revised by Langevin dynamics, as --revise does here). {_NAME}"
+    ),
+    example="descnet3d generate chair --num=64 --out=chairs.png",
+    define_flags=_generate_flags,
+    run=_generate,
+)
+
+INTERPOLATE = Command(
+    name="interpolate",
+    arguments=("NAME",),
+    summary="walk from shape to shape",
+    description=(
+        "Makes the shapes on the way between two latents of a generator, a row for each path, and "
+        f"prints the largest step of each. {_NAME}"
+    ),
+    example="descnet3d interpolate chair --num=3 --revise --out=paths.png",
+    define_flags=_interpolate_flags,
+    run=_interpolate,
+)
+
+ARITHMETIC = Command(
+    name="arithmetic",
+    arguments=("NAME",),
+    summary="add and subtract shapes",
+    description=(
+        "Makes the shape of the latents a - b + c: what a has and b has not, added to c. Each row "
+        f"of a sheet shows a, b, c and the sum. {_NAME}"
+    ),
+    example="descnet3d arithmetic chair --input=three_chairs.npz --out=sum.png",
+    define_flags=_arithmetic_flags,
+    run=_arithmetic,
+)
