@@ -92,6 +92,37 @@ def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, t
     assert type(model.task).__name__.lower() == task.replace("_", "")
 
 
+@pytest.mark.slow
+def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp_path):
+    recipe = replace(
+        RECIPES["cooperative"],
+        start="synthesis_toilet_32",
+        generator_steps=4,
+        cooperation_steps=2,
+        batch_size=4,
+        chains_per_step=2,
+        langevin_steps=2,
+        sampling_steps=2,
+    )
+    shapes = voxels.read_archive(modelnet10, "toilet", "train").occupancy[:8]
+    folder = tmp_path / "toilets"
+    landing.train_preset(shapes, recipe, folder, category="toilet")
+    archive = voxels.read_archive(modelnet10)
+    table = landing.evaluate_preset(folder, archive, num=4, write=True)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id"] == "cooperative_toilet_32" and config["model"]["class"] == "CooperativeNet"
+    assert len(list((folder / "training" / "tensorboard").iterdir())) == 2
+    card = (folder / "card.md").read_text()
+    for scores in ("scores", "generator_scores", "real_scores"):
+        assert f"{config[scores]['nearest_iou']:.3f}" in table
+        assert f"{config[scores]['nearest_iou']:.4g}" in card
+    assert f"{config['latent_scores']['encoded_iou']:.4g}" in table and "latents" in card
+    assert Image.open(folder / "sheet.png").size[0] == 9 * 256
+    model = presets.load(folder)
+    history = model.fit(shapes, batch_size=4, epochs=1, verbose=0)  # fine-tuning teaches on
+    assert "regression_error" in history.history and "matching_loss" in history.history
+
+
 def test_a_card_needs_a_preset(tmp_path):
     with pytest.raises(PresetError, match="not a preset"):
         cards.write(tmp_path)

@@ -105,6 +105,7 @@ class VariationalAutoencoder(ShapeModel):
             divergence weighted as far as its warm-up has come); and by name the loss itself, the
             squared error of a voxel and the divergence.
         """
+        observed = ops.convert_to_tensor(observed)
         mean, log_std = ops.split(self.encoder(observed, training=True), 2, axis=1)
         drawn = mean + ops.exp(log_std) * keras.random.normal(ops.shape(mean), seed=noise)
         difference = observed - self.generator(drawn, training=True)

@@ -180,7 +180,8 @@ class EnergyBasedModel(ShapeModel):
 
     def _default_objective(self) -> tuple[MaximumLikelihood | None, EquilibriumMatching | None]:
         recipe = self.preset.get("recipe") or {}
-        if self.preset and recipe.get("matching_steps", 1):
+        matched = recipe.get("matching_steps", 1) or recipe.get("likelihood_matching_weight", 0)
+        if self.preset and matched:
             settings = {
                 name: recipe[f"matching_{name}"]
                 for name in ("scale", "fade_from", "least_noise")
