@@ -176,8 +176,10 @@ RECIPES = {
     "cooperative": Recipe(
         task="cooperative",
         matching_steps=0,
-        generator_steps=1500,
-        cooperation_steps=400,
+        generator_steps=3000,
+        cooperation_steps=200,
+        likelihood_learning_rate=5e-5,
+        likelihood_weight=0.01,
         chains_per_step=16,
         langevin_steps=25,
         langevin_temperature=0.0,
