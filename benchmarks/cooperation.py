@@ -44,8 +44,9 @@ class UntilTime(keras.callbacks.Callback):
 class Pairs(keras.utils.PyDataset):
     """Whitened principal components and their shapes, in model space."""
 
-    def __init__(self, shapes, batch_size, length, mirror_axes, seed):
+    def __init__(self, shapes, batch_size, length, mirror_axes, voxel_mean, seed):
         super().__init__()
+        self.voxel_mean = voxel_mean
         self.batches = VoxelBatches(shapes, batch_size, seed=seed, mirror_axes=mirror_axes)
         mirrored = [np.flip(shapes, axis=axis + 1) for axis in mirror_axes]
         every = np.concatenate([shapes, *mirrored]).reshape(-1, shapes[0].size)
@@ -60,7 +61,7 @@ class Pairs(keras.utils.PyDataset):
     def __getitem__(self, index):
         batch = self.batches[index]
         latents = self.components.transform(batch.reshape(len(batch), -1))
-        return latents.astype(np.float32), batch[..., None] - 0.5
+        return latents.astype(np.float32), batch[..., None] - self.voxel_mean
 
 
 def autoencoded(shapes, recipe, seconds, rate):
@@ -101,6 +102,7 @@ def regressed(shapes, recipe, seconds, rate):
         recipe["generator_batch_size"],
         length,
         tuple(map(int, recipe["mirror_axes"])),
+        recipe["voxel_mean"],
         recipe["seed"],
     )
     optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.99)
@@ -135,7 +137,7 @@ def main() -> None:
         columns, energies, minutes = {}, {}, {}
         for label, (generator, took) in rows.items():
             other = CooperativeNet(
-                model, generator, generator_std=model.generator_std, revision=model.sampling
+                model, generator, generator_std=model.generator_std, revision=model.revision
             )
             for kind, made in (
                 ("", other.generate(options.num, seed=options.seed)),

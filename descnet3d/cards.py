@@ -75,6 +75,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
         "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
         "{contraction} between them.".format(**model["sampling"]),
+        *_generator_lines(model),
         "",
         "## Training",
         "",
@@ -130,3 +131,13 @@ def _synthesis_table(
         ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
         lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} | {ratio} |")
     return lines
+
+
+def _generator_lines(model: dict[str, Any]) -> list[str]:
+    if "revision" not in model:
+        return []
+    return [
+        f"- Generator Y = g(Z) + ε, with ε of standard deviation {model['generator_std']}.",
+        "- Revision of its shapes: {num_steps} Langevin steps of size {step_size}, temperature "
+        "{temperature}, from the shapes contracted by {contraction}.".format(**model["revision"]),
+    ]

@@ -83,7 +83,12 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if values.out is None:
         raise UsageError("--out missing: say where to write, as in --out=shapes.png")
     # What cannot be found or written is reported before the long work.
-    write = outputs.writer(values.out, values.num, values.labels)
+    from descnet3d import view
+
+    if values.labels and Path(values.out).suffix.lower() not in view.IMAGE_ENDINGS:
+        raise UsageError(f"--labels is for sheets ({', '.join(view.IMAGE_ENDINGS)})")
+    numbers = [str(index) for index in range(values.num)] if values.labels else None
+    write = outputs.writer(values.out, values.num, numbers)
     folder = presets.find(arguments[0], values.task)
 
     started = time.perf_counter()
@@ -92,11 +97,7 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     shapes = model.synthesize(
         values.num, seed=values.seed, num_steps=values.steps, progress=sys.stdout.isatty()
     )
-    written = write(shapes)
-    seconds = time.perf_counter() - started
-    names = f"{written[0]}" + (f" to {written[-1]}" if len(written) > 1 else "")
-    counted = "1 shape" if len(shapes) == 1 else f"{len(shapes)} shapes"
-    print(f"wrote {names}: {counted} in {seconds:.1f} s")
+    outputs.report(write(shapes), len(shapes), started)
 
 
 # --- presets --------------------------------------------------------------------------------------
@@ -282,7 +283,8 @@ def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
         raise UsageError("--data missing")
     if values.task is None and (values["corruption"].present or values["ratio"].present):
         raise UsageError("--corruption and --ratio are for --task")
-    folder = presets.find(arguments[0])
+    find = presets.find_generator if values.task == "cooperative" else presets.find
+    folder = find(arguments[0])
     if values.write:
         files.check_folder_writable(folder)
     size = values.size

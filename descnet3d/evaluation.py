@@ -182,9 +182,7 @@ def evaluate_cooperation(
     drawn = model.draw_latents(2 * PATHS, seed)
     steps = []
     for first, last in zip(drawn[:PATHS], drawn[PATHS:], strict=True):
-        path = model.interpolate(first, last, STEPS)
-        overlap = metrics.intersection_over_union(path, path)
-        steps.append(1 - np.diagonal(overlap, offset=1))
+        steps.append(metrics.path_steps(model.interpolate(first, last, STEPS)))
     encoded = model.generate(latents=model.encode(real))
     return {name: score_shapes(shapes, archive, category) for name, shapes in sets.items()}, (
         LatentScores(

@@ -56,7 +56,7 @@ class Maximum(keras.metrics.Metric):
 
 
 class EpochSettings(keras.callbacks.Callback):
-    """Sets what changes with the epoch: the order of the shapes, and what the model says."""
+    """Tells a model of each epoch, and its batches which order theirs is, and sees to its end."""
 
     def __init__(self, data: Any) -> None:
         """Take the data of the fit, whose order is set where it is a `VoxelBatches`."""
@@ -68,6 +68,10 @@ class EpochSettings(keras.callbacks.Callback):
         if isinstance(self.data, VoxelBatches):
             self.data.epoch = epoch
         self.model.begin_epoch(epoch)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """See to the averaged weights of every optimizer; Keras sees to those of one."""
+        self.model.finalize()
 
 
 class DivergenceWatch(keras.callbacks.Callback):

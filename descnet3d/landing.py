@@ -96,7 +96,7 @@ def train_preset(
             keras.callbacks.CSVLogger(str(work / f"{phase}.csv"), append=bool(done)),
             keras.callbacks.TensorBoard(str(work / "tensorboard" / phase), write_graph=False),
         ]
-        if sheet_every and phase != "generator":  # there the descriptor has nothing to say yet
+        if sheet_every and phase != "generator":  # an autoencoder cannot synthesise
             sheets = callbacks.TrainingSheets(work / "sheets", phase, sheet_every, draw)
             chosen.append(sheets)
         return chosen

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from descnet3d import outputs, preset_config, presets
+from descnet3d import outputs, presets
 from descnet3d.console import Command, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from descnet3d.models.cooperative import CooperativeNet
-
-TASK = "cooperative"
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -83,7 +81,7 @@ def _generate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     shapes = model.generate(
         values.num, seed=values.seed, revised=values.revise, progress=sys.stdout.isatty()
     )
-    _report(write(shapes), len(shapes), started)
+    outputs.report(write(shapes), len(shapes), started)
 
 
 def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -91,39 +89,48 @@ def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     given = _given(values, 2)
     rows = values.num if given is None else len(given) // 2
     labels = [f"{step + 1} of {values.steps}" for _ in range(rows) for step in range(values.steps)]
-    write = _writer(values, labels, values.steps)
+    write = outputs.writer(values.out, len(labels), labels, columns=values.steps)
     model, started = _start(folder)
-    from descnet3d import latent_sheets
+    import numpy as np
+
+    from descnet3d import latent_sheets, metrics
 
     ends = _latents(model, given, rows, 2, values.seed)
-    shapes = latent_sheets.paths(model, ends, values.steps, kind=values.path, revised=values.revise)
-    _report(write(shapes), len(shapes), started)
-    print(f"the largest step between neighbours (1 - IoU): {_largest_step(shapes, values.steps)}")
+    shapes = latent_sheets.paths(
+        model,
+        ends,
+        values.steps,
+        kind=values.path,
+        revised=values.revise,
+        progress=sys.stdout.isatty(),
+    )
+    outputs.report(write(shapes), len(shapes), started)
+    rows_of_shapes = np.split(shapes, rows)
+    largest = ", ".join(f"{metrics.path_steps(row).max():.3f}" for row in rows_of_shapes)
+    print(f"the largest step between neighbours (1 - IoU): {largest}")
 
 
 def _arithmetic(arguments: Sequence[str], values: flags.FlagValues) -> None:
     folder = _preset(arguments[0], values)
     given = _given(values, 3)
     rows = values.num if given is None else len(given) // 3
-    write = _writer(values, ["a", "b", "c", "a - b + c"] * rows, 4)
+    labels = ["a", "b", "c", "a - b + c"] * rows
+    write = outputs.writer(values.out, len(labels), labels, columns=4)
     model, started = _start(folder)
     from descnet3d import latent_sheets
 
     operands = _latents(model, given, rows, 3, values.seed)
-    shapes = latent_sheets.sums(model, operands, revised=values.revise)
-    _report(write(shapes), len(shapes), started)
+    shapes = latent_sheets.sums(
+        model, operands, revised=values.revise, progress=sys.stdout.isatty()
+    )
+    outputs.report(write(shapes), len(shapes), started)
 
 
 def _preset(name: str, values: flags.FlagValues) -> Path:
     """The folder of a cooperative preset."""
     if values.out is None:
         raise UsageError("--out missing: say where to write, as in --out=shapes.png")
-    folder = presets.find(name, TASK)
-    if "generator" not in preset_config.parts_of(preset_config.read_config(folder)):
-        raise ValueError(
-            f"{name} has no generator: give a cooperative preset (descnet3d presets lists them)"
-        )
-    return folder
+    return presets.find_generator(name)
 
 
 def _start(folder: Path) -> tuple[CooperativeNet, float]:
@@ -153,34 +160,6 @@ def _latents(
     """Latents ``[rows, count, d]``, of given shapes or from the prior."""
     drawn = model.draw_latents(rows * count, seed) if given is None else model.encode(given)
     return drawn.reshape(rows, count, -1)
-
-
-def _writer(values: flags.FlagValues, labels: list[str], columns: int) -> Any:
-    """What writes shapes: a sheet whose rows are the paths or sums, or else as every command."""
-    from descnet3d import files, meshes, view
-
-    if Path(values.out).suffix.lower() not in view.IMAGE_ENDINGS:
-        return outputs.writer(values.out, len(labels))
-    files.check_writable(values.out)
-    meshes.open3d()
-    return lambda shapes: [view.save_sheet(shapes, values.out, labels=labels, columns=columns)]
-
-
-def _largest_step(shapes: np.ndarray, steps: int) -> str:
-    from descnet3d import metrics
-
-    largest = []
-    for start in range(0, len(shapes), steps):
-        path = shapes[start : start + steps]
-        overlap = metrics.intersection_over_union(path, path)
-        largest.append(1 - overlap.diagonal(offset=1).min())
-    return ", ".join(f"{step:.3f}" for step in largest)
-
-
-def _report(written: Sequence[Path], count: int, started: float) -> None:
-    names = f"{written[0]}" + (f" to {written[-1]}" if len(written) > 1 else "")
-    counted = "1 shape" if count == 1 else f"{count} shapes"
-    print(f"wrote {names}: {counted} in {time.perf_counter() - started:.1f} s")
 
 
 _NAME = "NAME is a category, the id of a cooperative preset, or a folder that a training run wrote."

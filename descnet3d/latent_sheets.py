@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from descnet3d import latents
 from descnet3d.models.cooperative import CooperativeNet
 
 COLUMNS = 9
-OPERANDS = ("a", "b", "c", "a - b + c")
 
 
 def paths(
@@ -17,6 +17,7 @@ def paths(
     *,
     kind: str = "spherical",
     revised: bool = False,
+    progress: bool = False,
 ) -> np.ndarray:
     """Rows of shapes, each on the way between two latents.
 
@@ -26,28 +27,32 @@ def paths(
         steps: the shapes of a row.
         kind: "spherical" or "linear".
         revised: whether Langevin dynamics revises the shapes.
+        progress: whether to show a progress bar of the revision.
 
     Returns:
         Occupancy ``[m·steps, D, H, W]``.
     """
-    rows = [model.interpolate(a, b, steps, path=kind, revised=revised) for a, b in ends]
-    return np.concatenate(rows)
+    rows = np.concatenate([latents.path(a, b, steps, kind) for a, b in ends])
+    return model.generate(latents=rows, revised=revised, seed=0, progress=progress)
 
 
-def sums(model: CooperativeNet, operands: np.ndarray, *, revised: bool = False) -> np.ndarray:
+def sums(
+    model: CooperativeNet, operands: np.ndarray, *, revised: bool = False, progress: bool = False
+) -> np.ndarray:
     """Rows of a, b, c and what the generator makes of a - b + c.
 
     Args:
         model: a cooperative model.
         operands: latents, ``[m, 3, d]``.
         revised: whether Langevin dynamics revises the shapes.
+        progress: whether to show a progress bar of the revision.
 
     Returns:
         Occupancy ``[m·4, D, H, W]``.
     """
     results = operands[:, 0] - operands[:, 1] + operands[:, 2]
-    rows = np.concatenate([operands, results[:, None]], axis=1)
-    return model.generate(latents=rows.reshape(-1, rows.shape[-1]), revised=revised, seed=0)
+    rows = np.concatenate([operands, results[:, None]], axis=1).reshape(-1, operands.shape[-1])
+    return model.generate(latents=rows, revised=revised, seed=0, progress=progress)
 
 
 def cooperation(model: CooperativeNet, seed: int = 0) -> tuple[np.ndarray, list[str]]:

@@ -35,8 +35,10 @@ def path(a: np.ndarray, b: np.ndarray, steps: int, kind: str = "spherical") -> n
     Raises:
         ValueError: when `steps` or `kind` is none of these.
     """
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, both ends included, but it is {steps}.")
+    if not isinstance(steps, int | np.integer) or steps < 2:
+        raise ValueError(
+            f"steps must be an integer of at least 2, both ends included, but it is {steps!r}."
+        )
     if kind not in PATHS:
         raise ValueError(f"path must be one of {', '.join(PATHS)}, but it is {kind!r}.")
     share = np.linspace(0.0, 1.0, steps)[:, None]

@@ -70,6 +70,15 @@ def coverage(shapes: np.ndarray, real: np.ndarray) -> float:
     return len(np.unique(nearest_shapes(shapes, real).row)) / len(real)
 
 
+def path_steps(path: np.ndarray) -> np.ndarray:
+    """1 - IoU of each shape of a path and the next, ``[n - 1]``.
+
+    Args:
+        path: occupancy ``[n, D, H, W]``.
+    """
+    return 1 - np.diagonal(intersection_over_union(path, path), offset=1)
+
+
 def occupied_share(shapes: np.ndarray) -> np.ndarray:
     """The share of occupied voxels of each shape, ``[n]``."""
     return (shapes > THRESHOLD).reshape(len(shapes), -1).mean(axis=1)

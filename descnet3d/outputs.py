@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,15 +72,20 @@ def keep_freed_memory() -> None:
 
 
 def writer(
-    out: str, count: int, labels: bool = False, transform: GridTransform | None = None
+    out: str,
+    count: int,
+    labels: Sequence[str] | None = None,
+    transform: GridTransform | None = None,
+    columns: int | None = None,
 ) -> Callable[[Any], Sequence[Path]]:
     """What writes shapes to a path, by its ending; whatever stands in its way is raised now.
 
     Args:
         out: the path.
         count: how many shapes there will be.
-        labels: whether the shapes of a sheet are numbered.
+        labels: what stands under the shapes of a sheet.
         transform: where their grid lies in the coordinates of the mesh that they came from.
+        columns: the shapes in a row of a sheet.
 
     Returns:
         A function of the shapes that returns the paths of what it wrote.
@@ -94,8 +100,6 @@ def writer(
     known = (*view.IMAGE_ENDINGS, *grids.GRID_ENDINGS, *meshes.MESH_ENDINGS)
     if ending not in known:
         raise UsageError(f"--out={out} ends in none of {', '.join(known)}")
-    if labels and ending not in view.IMAGE_ENDINGS:
-        raise UsageError(f"--labels is for sheets ({', '.join(view.IMAGE_ENDINGS)})")
 
     one_file_a_shape = ending in (*meshes.MESH_ENDINGS, *grids.SINGLE_ENDINGS)
     for path in files.numbered(out, count if one_file_a_shape else 1):
@@ -104,8 +108,7 @@ def writer(
         meshes.open3d()
 
     if ending in view.IMAGE_ENDINGS:
-        numbers = [str(index) for index in range(count)] if labels else None
-        return lambda shapes: [view.save_sheet(shapes, out, labels=numbers)]
+        return lambda shapes: [view.save_sheet(shapes, out, labels=labels, columns=columns)]
     if ending in meshes.MESH_ENDINGS:
         return lambda shapes: meshes.save_all(shapes, out, transform=transform)
     if ending == ".npy":  # holds no transform
@@ -113,3 +116,17 @@ def writer(
     if ending == ".binvox":  # holds yes and no, nothing between
         return lambda shapes: grids.write_grids(out, shapes > 0.5, transform)
     return lambda shapes: grids.write_grids(out, shapes, transform)
+
+
+def report(written: Sequence[Path], count: int, started: float) -> None:
+    """Prints what was written, of how many shapes, and how long it took.
+
+    Args:
+        written: the paths.
+        count: how many shapes.
+        started: when the work began, by `time.perf_counter`.
+    """
+    names = [str(path) for path in written]
+    listed = ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
+    counted = "1 shape" if count == 1 else f"{count} shapes"
+    print(f"wrote {listed}: {counted} in {time.perf_counter() - started:.1f} s")

@@ -51,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
             raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
-    if config["model"].get("class", "DescriptorNet") not in PARTS:
+    if config["model"].get("class", "DescriptorNet") not in list(PARTS):
         raise PresetError(
             f"{path} describes a {config['model']['class']!r}, and this version of descnet3d knows "
             f"{', '.join(PARTS)}: install a newer one."

@@ -140,6 +140,21 @@ def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
     return folder
 
 
+def find_generator(name: str | os.PathLike) -> Path:
+    """The folder of a cooperative preset, by category, id or path.
+
+    Raises:
+        PresetNotFoundError: as in `load`.
+        ValueError: the preset has no generator.
+    """
+    folder = find(name, "cooperative")
+    if "generator" not in preset_config.parts_of(preset_config.read_config(folder)):
+        raise ValueError(
+            f"{name} has no generator: give a cooperative preset (descnet3d presets lists them)"
+        )
+    return folder
+
+
 def build_index(zoo: str | os.PathLike) -> Path:
     """Writes `index.json` from the `config.json` files in a folder of presets.
 

@@ -29,7 +29,7 @@ class Recipe:
         batch_size: observed shapes an iteration.
         mirror_axes: axes along which shapes are mirrored at random, such as "0" or "01".
         average: the momentum of the averaged weights, which are the ones kept; 0 for none.
-        clip_norm: the global norm at which gradients are clipped; 0 for none.
+        clip_norm: the global norm at which the descriptor's gradients are clipped; 0 for none.
         seed: seeds the weights, the order of the shapes and all noise.
         matching_steps: iterations of simulation-free pretraining.
         matching_learning_rate: Adam's largest learning rate there; it decays by a cosine to a
@@ -64,7 +64,9 @@ class Recipe:
         langevin_step_size: √Δτ of training.
         langevin_temperature: the noise's variance relative to eq. 3.
         langevin_initial_std: the standard deviation of the noise that training chains start from.
-        langevin_contraction: what the generator's shapes are multiplied by before they are revised.
+        langevin_contraction: what the generator's shapes are multiplied by before they are revised,
+            in training and afterwards.
+        revision_steps: Langevin steps of a revision, afterwards.
         noise_until_epoch: the first pass of maximum likelihood without noise; 0: noise to the end.
         sampling_steps: Langevin steps of `synthesize`.
         sampling_step_size: √Δτ of `synthesize`.
@@ -117,6 +119,7 @@ class Recipe:
     langevin_temperature: float = 0.09
     langevin_initial_std: float = 0.5
     langevin_contraction: float = 0.3
+    revision_steps: int = 30
     noise_until_epoch: int = 0
     sampling_steps: int = 200
     sampling_step_size: float = 0.0866
@@ -143,6 +146,10 @@ class Recipe:
         for name in ("generator_latents", "generator_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+        if self.chains not in ("persistent", "noise", "data"):
+            raise ValueError(
+                f"chains must be one of persistent, noise, data, but it is {self.chains!r}."
+            )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {self.batch_size}.")
         if not 0 <= self.seed < 2**32:
@@ -186,9 +193,6 @@ RECIPES = {
         clip_norm=1.0,
         average=0.99,
         batch_size=16,
-        sampling_steps=30,
-        sampling_initial_std=0.0,
-        sampling_rounds=1,
     ),
     # What the original code does, number by number.
     "paper": Recipe(

@@ -119,7 +119,7 @@ def _recover(arguments: Sequence[str], values: flags.FlagValues) -> None:
     )
     known = np.where(visible, shapes, 0.0)
     truth = shapes if values.corruption else None
-    _report(write(found), draw(known, found, truth), len(found), started)
+    outputs.report([*write(found), *draw(known, found, truth)], len(found), started)
     if truth is not None:
         problem = reconstruction.Problem(truth, known, ~np.asarray(visible, bool), None)
         print(reconstruction.table({"the hidden voxels": reconstruction.score(found, problem)}))
@@ -150,7 +150,8 @@ def _upscale(arguments: Sequence[str], values: flags.FlagValues) -> None:
         coarse, seed=values.seed, batch_size=batch_size, progress=sys.stdout.isatty()
     )
     known = blocks.spread(coarse, found.shape[1:])
-    _report(write(found), draw(known, found, truth if values.ratio else None), len(found), started)
+    sheets = draw(known, found, truth if values.ratio else None)
+    outputs.report([*write(found), *sheets], len(found), started)
     if values.ratio:
         problem = reconstruction.pose_blocks(truth, values.ratio)
         print(reconstruction.table({"all voxels": reconstruction.score(found, problem)}))
@@ -210,13 +211,6 @@ def _writers(values: flags.FlagValues, count: int, transform: GridTransform | No
         return [view.save_sheet(tiles, path, labels=labels, columns=columns) for path in sheets]
 
     return (write or (lambda found: [])), draw
-
-
-def _report(written: Sequence[Path], sheets: Sequence[Path], count: int, started: float) -> None:
-    names = [str(path) for path in (*written, *sheets)]
-    listed = ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
-    counted = "1 shape" if count == 1 else f"{count} shapes"
-    print(f"wrote {listed}: {counted} in {time.perf_counter() - started:.1f} s")
 
 
 RECOVER = Command(

@@ -69,6 +69,7 @@ def train(
         DivergenceError: when training runs off.
     """
     shapes = as_occupancy(shapes, "shapes")
+    network_is_new = network is None
     if network is None:
         if len(set(shapes.shape[1:])) > 1:
             raise ValueError(f"shapes must be on a cubic grid, but it is {shapes.shape[1:]}.")
@@ -82,9 +83,15 @@ def train(
         sampling=sampling_of(recipe),
         seed=recipe.seed,
     )
+    as_occupancy(shapes[:1], "shapes", model.grid)
     task_of(asdict(recipe))
     matching_of(recipe, 1.0)
-    likelihood_of(recipe, 1)
+    likelihood_of(recipe, 1, recipe.chains)
+    if recipe.task == "cooperative" and network_is_new and not recipe.matching_steps:
+        raise ValueError(
+            "start must name a preset in cooperative training, or matching_steps be positive: an "
+            "untrained descriptor has nothing to teach."
+        )
     phases = descriptor_phases(model, recipe)
     if recipe.task == "cooperative":
         model, taught = generator_phases(model, recipe)
@@ -102,6 +109,7 @@ def train(
         if path.exists():
             done, spent = restore(learner, path)
             if done == epochs:
+                learner.finalize()  # a kill may have come between the last epoch and its averages
                 continue
         else:
             done = 0
@@ -153,7 +161,7 @@ def descriptor_phases(model: DescriptorNet, recipe: Recipe) -> list[Phase]:
     def likelihood(batches: int, epochs: int) -> ShapeModel:
         model.compile(
             _likelihood_optimizer(recipe, batches),
-            likelihood=likelihood_of(recipe, batches),
+            likelihood=likelihood_of(recipe, batches, recipe.chains),
             matching=_kept_matching(recipe),
             task=task_of(asdict(recipe)),
         )
@@ -185,7 +193,14 @@ def generator_phases(
         descriptor,
         generator,
         generator_std=recipe.generator_std,
-        revision=sampling_of(recipe),
+        revision=LangevinSettings(
+            recipe.revision_steps,
+            recipe.sampling_step_size,
+            recipe.sampling_temperature,
+            0.0,
+            1,
+            recipe.langevin_contraction,
+        ),
         seed=recipe.seed,
     )
     teaching = Teaching(
@@ -194,7 +209,9 @@ def generator_phases(
         else None,
         anchor=autoencoder if recipe.cooperation_anchor else None,
     )
-    average = {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
+    average: dict[str, Any] = (
+        {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
+    )
 
     def by_the_shapes(batches: int, epochs: int) -> ShapeModel:
         rate = _decaying(recipe.generator_learning_rate, recipe, batches * epochs)
@@ -206,7 +223,7 @@ def generator_phases(
         model.compile(
             _likelihood_optimizer(recipe, batches),
             generator_optimizer=keras.optimizers.Adam(recipe.cooperation_learning_rate, **average),
-            likelihood=likelihood_of(recipe, batches),
+            likelihood=likelihood_of(recipe, batches, "generator"),
             matching=_kept_matching(recipe),
             teaching=teaching,
         )
@@ -240,8 +257,8 @@ def matching_of(recipe: Recipe, weight: float) -> EquilibriumMatching:
     )
 
 
-def likelihood_of(recipe: Recipe, batches: int) -> MaximumLikelihood:
-    """The recipe's maximum likelihood, for so many batches a pass."""
+def likelihood_of(recipe: Recipe, batches: int, start: str) -> MaximumLikelihood:
+    """The recipe's maximum likelihood, for so many batches a pass, with chains that start there."""
     return MaximumLikelihood(
         weight=recipe.likelihood_weight,
         langevin=LangevinSettings(
@@ -252,7 +269,7 @@ def likelihood_of(recipe: Recipe, batches: int) -> MaximumLikelihood:
             contraction=recipe.langevin_contraction,
         ),
         chains=ChainSettings(
-            "generator" if recipe.task == "cooperative" else recipe.chains,
+            start,
             recipe.chains_per_step,
             recipe.chains_count or recipe.chains_per_step * batches,
             recipe.chains_restart,

@@ -15,6 +15,7 @@ from descnet3d.langevin import LangevinSettings, langevin_dynamics
 from descnet3d.models.autoencoder import VariationalAutoencoder
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.pretraining import EquilibriumMatching
 
 SIZE, LATENTS = 16, 3
 
@@ -202,6 +203,45 @@ def test_a_collapsed_generator_is_told_by_its_diversity():
     assert other.fit(boxes(), batch_size=8, epochs=1, verbose=0).history["diversity"][0] > 1e-2
 
 
+def test_a_generator_joins_a_preset_and_its_teacher_keeps_its_own_sampling(tmp_path):
+    descriptor = DescriptorNet(
+        cooperative().network, voxel_mean=0.5, sampling=LangevinSettings(6, 0.1, 0.0, 0.5)
+    )
+    recipe = {"matching_steps": 5}
+    metadata = {"id": "a", "task": "synthesis", "category": "box", "recipe": recipe}
+    descriptor.save_preset(tmp_path / "a", weights_dtype="float32", **metadata, scores={"iou": 1})
+    teacher = presets.load(tmp_path / "a")
+    model = CooperativeNet(teacher, cooperative().generator)
+    # What the teacher was, but for its id and its figures.
+    assert model.preset == {"task": "cooperative", "category": "box", "recipe": recipe}
+    model.compile()
+    assert model.matching is not None and model.likelihood.weight == 0.01
+    assert model.likelihood.langevin.contraction == model.revision.contraction
+    model.save_preset(tmp_path / "b", weights_dtype="float32")
+    again = presets.load(tmp_path / "b")
+    np.testing.assert_allclose(again.synthesize(2, seed=0), model.synthesize(2, seed=0), atol=1e-6)
+    alone = DescriptorNet.from_preset(tmp_path / "b")
+    np.testing.assert_allclose(
+        alone.synthesize(2, seed=0), teacher.synthesize(2, seed=0), atol=1e-6
+    )
+    visible = np.zeros((2, SIZE, SIZE, SIZE), bool)
+    visible[:, :4] = True
+    np.testing.assert_allclose(
+        again.recover(boxes(2), visible), teacher.recover(boxes(2), visible), atol=1e-6
+    )
+    with pytest.raises(ValueError, match="a descriptor alone"):
+        CooperativeNet.from_preset(tmp_path / "a")
+
+
+def test_a_matching_loss_is_kept_where_it_is_given():
+    model = cooperative()
+    matching = EquilibriumMatching()
+    model.compile(matching=matching)
+    assert model.matching is matching and model.likelihood.weight == 0.01
+    model.compile()
+    assert model.matching is None and model.likelihood.weight == 1.0
+
+
 def test_synthesis_is_generation_and_revision():
     model = cooperative()
     generated = model.generate(5, seed=3)
@@ -219,7 +259,7 @@ def test_synthesis_is_generation_and_revision():
 def test_revision_starts_from_the_contracted_shapes():
     model = cooperative()
     shapes = boxes(2)
-    model.sampling = replace(model.sampling, num_steps=1, contraction=0.25, step_size=1e-4)
+    model.revision = replace(model.revision, num_steps=1, contraction=0.25, step_size=1e-4)
     np.testing.assert_allclose(model.revise(shapes), 0.5 + 0.25 * (shapes - 0.5), atol=1e-4)
 
 
@@ -272,6 +312,10 @@ def test_keras_own_saving_brings_both_networks_back(tmp_path):
         (lambda model: model.generate(0), "num must be a positive integer, but it is 0"),
         (lambda model: model.generate(latents=np.zeros(LATENTS)), r"shape \[n, 3\], but .* \[3\]"),
         (lambda model: model.generate(latents=np.full((1, LATENTS), np.nan)), "must be finite"),
+        (lambda model: model.generate(2, seed=-1), "seed must be an integer from 0"),
+        (lambda model: model.generate(latents=[["a", "b", "c"]]), "latents must be real numbers"),
+        (lambda model: model.interpolate(np.full(3, np.inf), np.zeros(3)), "a must be finite"),
+        (lambda model: model.interpolate(np.ones(3), np.zeros(3), 9.0), "steps must be an integer"),
         (lambda model: model.interpolate(np.zeros(2), np.zeros(3)), "a must be latents of shape"),
         (lambda model: model.arithmetic(*np.zeros((2, 3)), np.zeros((2, 2))), "c must be latents"),
         (lambda model: model.encode(np.zeros((1, 8, 8, 8))), "shapes must"),

@@ -17,6 +17,7 @@ from descnet3d.langevin import LangevinSettings
 from descnet3d.models.descriptor import DescriptorNet, DivergenceError, MaximumLikelihood
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.preset_config import PresetError
+from descnet3d.presets import load
 
 SIZE = 8
 
@@ -274,6 +275,16 @@ def test_a_network_with_a_network_inside_makes_a_preset(tmp_path):
     model.save_preset(tmp_path, weights_dtype="float32", scores={"iou": np.float32(0.5)})
     again = DescriptorNet.from_preset(tmp_path)
     np.testing.assert_array_equal(again.energy(boxes(3)), model.energy(boxes(3)))
+
+
+def test_a_subclass_is_saved_as_the_descriptor_that_it_is(tmp_path):
+    class Own(DescriptorNet):
+        pass
+
+    model = Own(small_network(), voxel_mean=0.5)
+    folder = model.save_preset(tmp_path / "own", weights_dtype="float32")
+    shapes = np.random.default_rng(0).random((2, *model.grid)).astype("float32")
+    np.testing.assert_allclose(load(folder).energy(shapes), model.energy(shapes), rtol=1e-5)
 
 
 def test_a_preset_that_cannot_be_written_leaves_the_earlier_one(tmp_path):

@@ -89,6 +89,84 @@ def test_a_run_killed_again_and_again_gives_what_the_unbroken_run_gives(tmp_path
     assert np.abs(other[0] - whole[0]).max() > 1e-4
 
 
+class KillAtTheEnd(keras.callbacks.Callback):
+    """Comes after the last epoch's checkpoint, before the averaged weights take their place."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.params["epochs"]:
+            raise Killed
+
+
+def test_a_run_killed_after_its_last_epoch_has_its_averaged_weights(tmp_path):
+    whole = run(tmp_path / "whole")
+    broken = run(tmp_path / "broken", [KillAtTheEnd(), KillAtTheEnd()])
+    for first, second in zip(whole, broken, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+
+
+COOPERATIVE = replace(
+    RECIPES["cooperative"],
+    start="network",
+    batch_size=4,
+    average=0.5,
+    mirror_axes="0",
+    generator_latents=3,
+    generator_steps=9,
+    generator_batch_size=4,
+    cooperation_steps=6,
+    chains_per_step=3,
+    langevin_steps=2,
+    inference_steps=2,
+)
+
+
+def test_a_generators_run_killed_again_and_again_gives_what_the_unbroken_run_gives(tmp_path):
+    def weights(folder, killers=()):
+        def once(callbacks=None):
+            keras.utils.set_random_seed(0)
+            network = networks.paper(16, filters=(3,), kernels=(4,), strides=(4,))
+            shapes = np.repeat(np.repeat(np.repeat(boxes(), 2, 1), 2, 2), 2, 3)
+            return train(
+                shapes,
+                COOPERATIVE,
+                folder,
+                network=network,
+                callbacks=callbacks,
+                checkpoint_every=0.0,
+            )
+
+        for killer in killers:
+            with pytest.raises(Killed):
+                once(lambda *phase: [killer])  # noqa: B023
+        parts = once().model.parts.values()
+        return [ops.convert_to_numpy(v.value) for part in parts for v in part.variables]
+
+    whole = weights(tmp_path / "whole")
+    # Killed in the middle of both phases, and after the last epoch of the first.
+    broken = weights(tmp_path / "broken", [KillAfter(5), KillAtTheEnd(), KillAfter(5)])
+    for first, second in zip(whole, broken, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6)
+
+
+def test_an_untrained_descriptor_teaches_nobody(tmp_path):
+    with pytest.raises(ValueError, match="start must name a preset"):
+        train(np.zeros((4, 16, 16, 16), bool), replace(COOPERATIVE, start=""), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"chains": "generator"}, "chains must be one of persistent, noise, data"),
+        ({"cooperation_steps": 5}, "cooperation_steps is for the task cooperative"),
+        ({"task": "cooperative"}, "generator_steps or cooperation_steps must be positive"),
+    ],
+)
+def test_settings_that_contradict_each_other_make_no_recipe(changed, message):
+    with pytest.raises(ValueError, match=message):
+        replace(QUICK, **changed)
+
+
 KILLED_RUN = """
 import sys
 from test_training import QUICK, boxes, small_network
@@ -154,7 +232,7 @@ def test_wrong_settings_are_found_before_the_work_and_leave_the_folder_free(
     setting, value, tmp_path
 ):
     network = None if setting == "network" else small_network()
-    with pytest.raises(ValueError, match="papre|count|step_size|start must be"):
+    with pytest.raises(ValueError, match="papre|count|step_size|chains must be"):
         train(boxes(), replace(QUICK, **{setting: value}), tmp_path / "run", network=network)
     assert not (tmp_path / "run").exists()
 

@@ -25,6 +25,9 @@ class VariationalAutoencoder(ShapeModel):
         generator_std: σ.
         voxel_mean: what model space subtracts from occupancy.
         seed: seeds the noise of training.
+
+    Raises:
+        ValueError: when the encoder has not twice as many outputs as the generator has latents.
     """
 
     def __init__(
@@ -36,15 +39,21 @@ class VariationalAutoencoder(ShapeModel):
         voxel_mean: float = 0.5,
         seed: int = 0,
     ) -> None:
+        length = generator.input_shape[1]
+        if encoder.output_shape[1:] != (2 * length,):
+            raise ValueError(
+                f"encoder must give means and log standard deviations of {length} latents, [n, "
+                f"{2 * length}], but it gives {list(encoder.output_shape)}."
+            )
         super().__init__(
             grid=tuple(generator.output_shape[1:4]),
             reference_std=generator_std,
+            voxel_mean=voxel_mean,
             seed=seed,
             name="variational_autoencoder",
         )
         self.generator = generator
         self.encoder = encoder
-        self.voxel_mean = voxel_mean
         self.divergence_weight = keras.Variable(
             1.0, trainable=False, dtype="float32", name="divergence_weight"
         )
@@ -83,12 +92,17 @@ class VariationalAutoencoder(ShapeModel):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on the evidence lower bound."""
-        occupancy = keras.utils.unpack_x_y_sample_weight(data)[0]
-        observed = ops.expand_dims(ops.cast(occupancy, "float32") - self.voxel_mean, -1)
+        observed = self.observed_of(keras.utils.unpack_x_y_sample_weight(data)[0])
         measured, gradients = backend.gradients(
             lambda: self.loss_of(observed, self.training_noise), self.trainable_variables
         )
         backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
+        return self._update_trackers(measured)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The same loss of held-out shapes."""
+        observed = self.observed_of(keras.utils.unpack_x_y_sample_weight(data)[0])
+        _, measured = self.loss_of(observed, self.training_noise)
         return self._update_trackers(measured)
 
     def loss_of(

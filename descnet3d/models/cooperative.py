@@ -7,7 +7,7 @@ Training of Descriptor and Generator Networks*.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import keras
@@ -19,7 +19,7 @@ from descnet3d.chains import ChainSettings
 from descnet3d.fitting import MaximumLikelihood
 from descnet3d.langevin import LangevinSettings, langevin_dynamics
 from descnet3d.models.autoencoder import VariationalAutoencoder
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.descriptor import DescriptorNet, require_positive_integer, seed_of
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.models.shape_model import Optimized
 from descnet3d.tasks import Task
@@ -56,22 +56,30 @@ class CooperativeNet(DescriptorNet):
     generator made contracted towards grey, so that its details are decided anew.
 
     It is a descriptor still: its `energy`, `recover` and all else are those of the network that it
-    shares with the descriptor it was made of. `generate` is the generator alone; `synthesize` is
-    ancestral sampling and its revision by Langevin dynamics.
+    shares with the descriptor it was made of, and `sampling` is that descriptor's. `generate` is
+    the generator alone; `synthesize` is ancestral sampling and its revision by Langevin dynamics.
+
+    What `fit` measures, beside what a descriptor's measures: `energy_generated` and
+    `energy_revised` (mean E before and after the revision: a gap that closes says that the
+    generator has caught up), `revision` (the root mean square that a voxel is changed by),
+    `regression_error` (the mean of (Ỹ - g(Z))² over the voxels, before the update) and `diversity`
+    (the standard deviation of a voxel over a batch of the generator's shapes: where it falls to 0,
+    the generator has collapsed).
 
     Args:
         descriptor: the teacher, new or trained; its network is shared, not copied.
         generator: g(Z; α), a Keras model that maps ``[n, d]`` to positions ``[n, D, H, W, 1]`` in
             the descriptor's model space.
         generator_std: σ, the standard deviation of ε.
-        revision: the Langevin dynamics that revises what the generator makes; None stands for the
-            descriptor's sampling, without noise at the start.
+        revision: the Langevin dynamics that revises what the generator makes, contracted first;
+            None stands for 30 steps of the descriptor's step size and temperature.
         seed: seeds the noise of training.
 
     Raises:
         ValueError: when the generator's inputs or outputs don't fit.
     """
 
+    preset_class = "CooperativeNet"
     chain_starts = ("generator",)
 
     def __init__(
@@ -99,10 +107,16 @@ class CooperativeNet(DescriptorNet):
             descriptor.network,
             voxel_mean=descriptor.voxel_mean,
             reference_std=descriptor.reference_std,
-            sampling=revision or replace(descriptor.sampling, initial_std=0.0),
+            sampling=descriptor.sampling,
             seed=seed,
         )
-        self.preset = {**descriptor.preset}
+        own = descriptor.sampling
+        self.revision = revision or LangevinSettings(30, own.step_size, own.temperature, 0.0)
+        # The teacher's id and figures are not this model's.
+        kept = {
+            key: descriptor.preset[key] for key in ("category", "recipe") & descriptor.preset.keys()
+        }
+        self.preset = {"task": "cooperative", **kept} if kept else {}
         self.generator = generator
         self.generator_std = float(generator_std)
         self.num_latents = int(inputs[1])
@@ -122,18 +136,27 @@ class CooperativeNet(DescriptorNet):
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {**super()._settings, "generator_std": self.generator_std}
+        return {
+            **super()._settings,
+            "revision": asdict(self.revision),
+            "generator_std": self.generator_std,
+        }
+
+    @property
+    def _revision(self) -> LangevinSettings:
+        return self.revision
 
     @classmethod
     def _of_parts(
         cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
     ) -> Self:
-        descriptor = DescriptorNet._of_parts(parts, settings)
+        if "generator" not in parts:
+            raise ValueError("a CooperativeNet needs a generator, and this is a descriptor alone")
         return cls(
-            descriptor,
+            DescriptorNet._of_parts(parts, settings),
             parts["generator"],
             generator_std=settings["generator_std"],
-            revision=descriptor.sampling,
+            revision=LangevinSettings(**settings["revision"]),
             seed=seed,
         )
 
@@ -184,11 +207,12 @@ class CooperativeNet(DescriptorNet):
                 and clipped gradients.
             generator_optimizer: the generator's. None stands for Adam(3e-4) with averaged weights.
             likelihood: the descriptor's maximum likelihood; `chains.per_step` shapes of the
-                generator are revised an iteration, by `langevin`. The default has the weight 0.001
-                beside `matching` where the descriptor was pretrained by matching, else 1.
-            matching: the matching loss that is kept beside it.
+                generator are revised an iteration, by `langevin`. The default has the weight 0.01
+                where a matching loss is kept beside it, else 1.
+            matching: the matching loss that is kept beside it; where neither is given, that of the
+                preset that the descriptor was loaded from, if it was trained so.
             task: None; cooperative training synthesises.
-            teaching: how the generator learns from the revised shapes.
+            teaching: how the generator learns from the revised shapes; with no anchor by default.
             keras_arguments: passed on to `keras.Model.compile`.
 
         Raises:
@@ -198,7 +222,9 @@ class CooperativeNet(DescriptorNet):
         if task is not None:
             raise ValueError(f"task must be None in cooperative training, but it is {task!r}.")
         if likelihood is None:
-            likelihood, matching = self._default_objective()
+            default, kept = self._default_objective()
+            matching = matching or kept
+            likelihood = replace(default, weight=0.01 if matching else 1.0)
         teaching = teaching or Teaching()
         if teaching.anchor is not None and teaching.anchor.generator is not self.generator:
             raise ValueError(
@@ -211,35 +237,11 @@ class CooperativeNet(DescriptorNet):
         super().compile(optimizer, likelihood=likelihood, matching=matching, **keras_arguments)
         names = ("energy_generated", "energy_revised", "revision", "regression_error", "diversity")
         self.trackers |= {name: keras.metrics.Mean(name=name) for name in names}
-        self.generator_optimizer = generator_optimizer or keras.optimizers.Adam(
+        generator_optimizer = generator_optimizer or keras.optimizers.Adam(
             3e-4, use_ema=True, ema_momentum=0.99
         )
+        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
         self.generator_optimizer.build(self._taught)
-
-    def fit(
-        self,
-        x: Any = None,
-        *,
-        callbacks: list[keras.callbacks.Callback] | None = None,
-        **options: Any,
-    ) -> keras.callbacks.History:
-        """Train both on shapes, as `DescriptorNet.fit` trains the one.
-
-        What is measured, beside what a descriptor measures: `energy_generated` and `energy_revised`
-        (mean E before and after the revision: a gap that closes says that the generator has caught
-        up), `revision` (the root mean square that a voxel is changed by), `regression_error` (the
-        mean of (Ỹ - g(Z))² over the voxels, before the update) and `diversity` (the variance of a
-        voxel over a batch of the generator's shapes, relative to that of the shapes observed: where
-        it falls to 0, the generator has collapsed).
-
-        Args:
-            x: as there.
-            callbacks: as there.
-            options: as there.
-        """
-        if isinstance(callbacks, keras.callbacks.Callback):
-            callbacks = [callbacks]
-        return super().fit(x, callbacks=[_GeneratorAverages(), *(callbacks or [])], **options)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration of the algorithm, line by line."""
@@ -262,7 +264,7 @@ class CooperativeNet(DescriptorNet):
             latents = self._infer_in_training(latents, revised, self.teaching.inference)
         measured["regression_error"] = self._teach(latents, revised, observed)
         measured["revision"] = ops.sqrt(ops.mean(ops.square(revised - generated)))
-        measured["diversity"] = _variance(generated) / (_variance(observed) + 1e-12)
+        measured["diversity"] = ops.sqrt(ops.mean(ops.var(generated, axis=0)))
         return self._update_trackers(measured)
 
     def _teach(self, latents: Any, revised: Any, observed: Any) -> Any:
@@ -303,15 +305,10 @@ class CooperativeNet(DescriptorNet):
 
     def _default_objective(self) -> tuple[MaximumLikelihood, EquilibriumMatching | None]:
         _, matching = super()._default_objective()
-        step_size = self.sampling.step_size
-        return (
-            MaximumLikelihood(
-                weight=0.001 if matching else 1.0,
-                langevin=LangevinSettings(20, step_size, self.sampling.temperature, 0.0),
-                chains=ChainSettings("generator", per_step=16),
-            ),
-            matching,
-        )
+        chains = ChainSettings("generator", per_step=16)
+        return MaximumLikelihood(
+            langevin=replace(self.revision, num_steps=20), chains=chains
+        ), matching
 
     # --- What users ask of it ----------------------------------------------------------------
 
@@ -322,8 +319,8 @@ class CooperativeNet(DescriptorNet):
             num: how many.
             seed: the same seed gives the same latents; None gives new ones.
         """
-        _require_count("num", num)
-        return latents.draw(num, self.num_latents, seed)
+        require_positive_integer("num", num)
+        return latents.draw(num, self.num_latents, seed_of(seed))
 
     def generate(
         self,
@@ -371,7 +368,7 @@ class CooperativeNet(DescriptorNet):
             num: how many.
             seed: the same seed gives the same latents everywhere, and the same shapes on the same
                 backend and machine; None gives new ones.
-            num_steps: Langevin steps, instead of the model's own `sampling.num_steps`.
+            num_steps: Langevin steps, instead of the model's own `revision.num_steps`.
             batch_size: shapes at a time.
             progress: whether to show a progress bar with the time left.
 
@@ -403,7 +400,7 @@ class CooperativeNet(DescriptorNet):
             ValueError: when the shapes are not occupancy on the model's grid.
         """
         shapes = as_occupancy(shapes, "shapes", self.grid)
-        _require_count("num_steps", num_steps)
+        require_positive_integer("num_steps", num_steps)
         targets = ops.convert_to_numpy(self.to_model_space(shapes))
         parts = [
             self._infer(targets[start : start + ENCODED_AT_A_TIME], num_steps)
@@ -463,42 +460,27 @@ class CooperativeNet(DescriptorNet):
             parts.append(ops.convert_to_numpy(ops.stop_gradient(positions)))
         return np.concatenate(parts)
 
-    def _as_latents(self, values: Any) -> np.ndarray:
-        array = np.asarray(values, dtype=np.float32)
+    def _as_latents(self, values: Any, name: str = "latents") -> np.ndarray:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must be real numbers, but they are {array.dtype}.")
+        array = array.astype(np.float32)
         if array.ndim != 2 or not len(array) or array.shape[1] != self.num_latents:
             raise ValueError(
-                f"latents must have the shape [n, {self.num_latents}], but they have "
+                f"{name} must have the shape [n, {self.num_latents}], but they have "
                 f"{list(array.shape)}."
             )
         if not np.isfinite(array).all():
-            raise ValueError("latents must be finite, but some are not.")
+            raise ValueError(f"{name} must be finite, but some are not.")
         return array
 
     def _as_latent(self, name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
         if array.shape == (self.num_latents,):
-            return self._as_latents(array[None])[0]
+            return self._as_latents(array[None], name)[0]
         if array.shape == self.grid:
             return self.encode(array[None])[0]
         raise ValueError(
             f"{name} must be latents of shape [{self.num_latents}] or a shape on the grid "
             f"{list(self.grid)}, but it has the shape {list(array.shape)}."
         )
-
-
-class _GeneratorAverages(keras.callbacks.Callback):
-    """Puts the generator's averaged weights in their place at the end of a fit."""
-
-    def on_train_end(self, logs: Any = None) -> None:
-        optimizer, variables = self.model.optimized["generator_optimizer"]
-        optimizer.finalize_variable_values(variables)
-
-
-def _variance(positions: Any) -> Any:
-    """The variance of a voxel over a batch, a mean over the voxels."""
-    return ops.mean(ops.var(positions, axis=0))
-
-
-def _require_count(name: str, value: Any) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, but it is {value!r}.")

@@ -42,6 +42,8 @@ class DescriptorNet(EnergyBasedModel):
         ValueError: when the network's inputs or outputs have another shape.
     """
 
+    preset_class = "DescriptorNet"
+
     def __init__(
         self,
         network: keras.Model,
@@ -68,10 +70,10 @@ class DescriptorNet(EnergyBasedModel):
             network,
             grid=shape[1:4],
             reference_std=float(reference_std),
+            voxel_mean=float(voxel_mean),
             seed=seed,
             name="descriptor_net",
         )
-        self.voxel_mean = float(voxel_mean)
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
         self._compiled_energy = backend.compiled(self.energy_of)
         self.sampler = LangevinSampler(self.energy_of, self.sampling_noise)
@@ -89,7 +91,7 @@ class DescriptorNet(EnergyBasedModel):
         """The model of a configuration that `get_config` gave."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in preset_config.PARTS[cls.__name__]
+            for name in preset_config.PARTS[cls.preset_class]
         }
         return cls._of_parts(parts, config, seed=config["seed"])
 
@@ -99,11 +101,6 @@ class DescriptorNet(EnergyBasedModel):
         """f(Y; θ), ``[n]``, of positions ``[n, D, H, W, 1]`` in model space."""
         score = self.network(positions, training=False)
         return ops.cast(ops.reshape(score, (-1,)), "float32")
-
-    def to_model_space(self, occupancy: Any) -> Any:
-        """Occupancy ``[n, D, H, W]`` as positions ``[n, D, H, W, 1]``."""
-        positions = ops.cast(occupancy, "float32") - self.voxel_mean
-        return positions if len(positions.shape) == 5 else ops.expand_dims(positions, -1)
 
     def to_occupancy(self, positions: Any) -> np.ndarray:
         """Positions as occupancy in [0, 1], a float32 array ``[n, D, H, W]``."""
@@ -184,7 +181,7 @@ class DescriptorNet(EnergyBasedModel):
             ValueError: when `num`, `num_steps`, `seed` or `batch_size` is out of range.
             DivergenceError: when the dynamics run off.
         """
-        _require_positive_integer("num", num)
+        require_positive_integer("num", num)
         positions = self._sample(num, None, seed, num_steps, batch_size, progress)
         return self.to_occupancy(positions)
 
@@ -197,7 +194,10 @@ class DescriptorNet(EnergyBasedModel):
         batch_size: int = 32,
         progress: bool = False,
     ) -> np.ndarray:
-        """Given shapes, moved towards the modes near them: Langevin dynamics from where they are.
+        """Given shapes, moved towards the modes near them by Langevin dynamics.
+
+        It starts from the shapes contracted towards grey (`sampling.contraction`), so that their
+        details are decided anew.
 
         Args:
             shapes: occupancy in [0, 1], ``[n, D, H, W]``.
@@ -317,20 +317,17 @@ class DescriptorNet(EnergyBasedModel):
         initial: np.ndarray | None = None,
     ) -> np.ndarray:
         """Positions ``[num, D, H, W, 1]`` by Langevin dynamics, from noise or given positions."""
-        _require_positive_integer("batch_size", batch_size)
-        if seed is None:
-            seed = int(np.random.default_rng().integers(2**31))
-        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
-        settings = self.sampling
-        if constraint is not None or initial is not None:
+        require_positive_integer("batch_size", batch_size)
+        seed = seed_of(seed)
+        settings = self.sampling if initial is None else self._revision
+        if constraint is not None:
             # Noise would have to be found out first, and hides what is known of the shape.
             settings = replace(settings, initial_std=0.0)
         if num_steps is not None:
-            _require_positive_integer("num_steps", num_steps)
+            require_positive_integer("num_steps", num_steps)
             settings = replace(settings, num_steps=int(num_steps))
         bar = _progress_bar(-(-num // batch_size) * settings.num_steps) if progress else None
-        self.sampler.reseed(int(seed))
+        self.sampler.reseed(seed)
         parts = []
         for start in range(0, num, batch_size):
             part, rows = None, slice(start, start + batch_size)
@@ -369,7 +366,7 @@ class DescriptorNet(EnergyBasedModel):
             **metadata,
             "size": list(self.grid),
             "parameters": sum(part.count_params() for part in self.parts.values()),
-            "model": {"class": type(self).__name__, **self._settings},
+            "model": {"class": self.preset_class, **self._settings},
         }
         return preset_folder.write(Path(folder), config, self.parts, weights_dtype)
 
@@ -406,6 +403,11 @@ class DescriptorNet(EnergyBasedModel):
             "sampling": asdict(self.sampling),
         }
 
+    @property
+    def _revision(self) -> LangevinSettings:
+        """How given shapes are revised."""
+        return self.sampling
+
     @classmethod
     def _of_parts(
         cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
@@ -421,7 +423,7 @@ class DescriptorNet(EnergyBasedModel):
     # --- Inside ------------------------------------------------------------------------------
 
     def _in_batches(self, function: Any, shapes: Any, batch_size: int) -> np.ndarray:
-        _require_positive_integer("batch_size", batch_size)
+        require_positive_integer("batch_size", batch_size)
         shapes = as_occupancy(shapes, "shapes", self.grid)
         parts = []
         for start in range(0, len(shapes), batch_size):
@@ -443,7 +445,21 @@ def _pooled(responses: list[Any]) -> Any:
     return ops.concatenate(parts, axis=1)
 
 
-def _require_positive_integer(name: str, value: Any) -> None:
+def seed_of(seed: Any) -> int:
+    """The seed itself, or a new one for None.
+
+    Raises:
+        ValueError: when it is no seed.
+    """
+    if seed is None:
+        return int(np.random.default_rng().integers(2**31))
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
+    return int(seed)
+
+
+def require_positive_integer(name: str, value: Any) -> None:
+    """Raise a ValueError that names the argument, unless its value is a positive integer."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, but it is {value!r}.")
 

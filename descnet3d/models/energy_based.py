@@ -21,24 +21,23 @@ from descnet3d.tasks import Recovery, Task, task_of
 class EnergyBasedModel(ShapeModel):
     """A model that learns E(Y) = ‖Y‖²/2s² - f(Y), by maximum likelihood, matching, or both.
 
-    What the score is, and how shapes become positions, is a subclass's to say.
+    What the score is, is a subclass's to say.
 
     Args:
         network: f, with the score as its output.
         grid: the grid ``(D, H, W)``.
         reference_std: s.
+        voxel_mean: what model space subtracts from occupancy.
         seed: seeds the noise of training.
         name: the model's name.
 
     Attributes:
         score_of: maps positions ``[n, D, H, W, 1]`` to f(Y), ``[n]``; the subclass defines it.
-        to_model_space: maps occupancy ``[n, D, H, W]`` to positions; the subclass defines it.
         preset: the metadata of the preset that the model was loaded from, if any.
     """
 
     chain_starts: tuple[str, ...] = ("persistent", "noise", "data")
     score_of: Callable[[Any], Any]
-    to_model_space: Callable[[Any], Any]
 
     def __init__(
         self,
@@ -46,10 +45,13 @@ class EnergyBasedModel(ShapeModel):
         *,
         grid: tuple[int, int, int],
         reference_std: float,
+        voxel_mean: float,
         seed: int,
         name: str,
     ) -> None:
-        super().__init__(grid=grid, reference_std=reference_std, seed=seed, name=name)
+        super().__init__(
+            grid=grid, reference_std=reference_std, voxel_mean=voxel_mean, seed=seed, name=name
+        )
         self.network = network
         self.preset: dict[str, Any] = {}
         self.sampling_noise = keras.random.SeedGenerator(seed)
@@ -171,10 +173,7 @@ class EnergyBasedModel(ShapeModel):
         occupancy, visible = keras.utils.unpack_x_y_sample_weight(data)[0], None
         if isinstance(occupancy, dict):
             occupancy, visible = occupancy["occupancy"], occupancy.get("visible")
-        grid = tuple(occupancy.shape[1:4])
-        if grid != self.grid:
-            raise ValueError(f"shapes must be on the model's grid {self.grid}, but come on {grid}.")
-        observed = self.to_model_space(occupancy)
+        observed = self.observed_of(occupancy)
         constraint = self.task.constraint(observed, visible) if self.task is not None else None
         return observed, constraint
 

@@ -23,7 +23,8 @@ class ShapeModel(keras.Model):
 
     Args:
         grid: the grid ``(D, H, W)``.
-        reference_std: the scale of model space.
+        reference_std: the standard deviation that values in model space are compared with.
+        voxel_mean: what model space subtracts from occupancy.
         seed: seeds the noise of training.
         name: the model's name.
 
@@ -32,16 +33,39 @@ class ShapeModel(keras.Model):
     """
 
     def __init__(
-        self, *, grid: tuple[int, int, int], reference_std: float, seed: int, name: str
+        self,
+        *,
+        grid: tuple[int, int, int],
+        reference_std: float,
+        voxel_mean: float,
+        seed: int,
+        name: str,
     ) -> None:
         super().__init__(name=name)
         self.grid = grid
         self.reference_std = reference_std
+        self.voxel_mean = voxel_mean
         self.seed = seed
         self.training_noise = keras.random.SeedGenerator(seed)
         self.trackers: dict[str, keras.metrics.Metric] = {}
         self.test_trackers: dict[str, keras.metrics.Metric] = {}
         self.corruption: str | None = None
+
+    def to_model_space(self, occupancy: Any) -> Any:
+        """Occupancy ``[n, D, H, W]`` as positions ``[n, D, H, W, 1]``."""
+        positions = ops.cast(occupancy, "float32") - self.voxel_mean
+        return positions if len(positions.shape) == 5 else ops.expand_dims(positions, -1)
+
+    def observed_of(self, occupancy: Any) -> Any:
+        """A batch of occupancy, with or without a channel axis, in model space.
+
+        Raises:
+            ValueError: when it is on another grid.
+        """
+        grid = tuple(occupancy.shape[1:4])
+        if grid != self.grid:
+            raise ValueError(f"shapes must be on the model's grid {self.grid}, but come on {grid}.")
+        return self.to_model_space(occupancy)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
