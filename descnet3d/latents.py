@@ -42,8 +42,8 @@ def path(a: np.ndarray, b: np.ndarray, steps: int, kind: str = "spherical") -> n
     if kind not in PATHS:
         raise ValueError(f"path must be one of {', '.join(PATHS)}, but it is {kind!r}.")
     share = np.linspace(0.0, 1.0, steps)[:, None]
-    first, last = np.float64(a), np.float64(b)
-    lengths = np.linalg.norm(first), np.linalg.norm(last)
+    first, last = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    lengths: Any = np.linalg.norm([first, last], axis=1)
     cosine = first @ last / max(lengths[0] * lengths[1], 1e-12)
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
     # From 0, and between opposite ends, no great circle leads.

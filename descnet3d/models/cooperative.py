@@ -247,12 +247,13 @@ class CooperativeNet(DescriptorNet):
         """One iteration of the algorithm, line by line."""
         observed, _ = self._observed(data)
         # 1. Ancestral sampling.
-        count = self.likelihood.chains.per_step
+        assert self.likelihood is not None  # compile sees to it
+        settings, count = self.likelihood.langevin, self.likelihood.chains.per_step
         latents = keras.random.normal((count, self.num_latents), seed=self.training_noise)
         generated = ops.stop_gradient(self.generator(latents, training=False))
         # 2. Mode seeking: l Langevin steps from there.
-        initial = self.likelihood.langevin.contraction * generated
-        revised, measured = self._seek_modes(initial, observed)
+        initial = settings.contraction * generated
+        revised, measured = self._seek_modes(settings, initial, observed)
         # 3. Mode shifting: the descriptor's update.
         energy_generated = ops.mean(self.energy_of(generated))
         measured |= self._shift_modes(observed, revised)
@@ -347,9 +348,12 @@ class CooperativeNet(DescriptorNet):
             ValueError: when neither or both of `num` and `latents` are given, or one is no number
                 of shapes or no latents.
         """
-        if (num is None) == (latents is None):
+        if num is not None and latents is None:
+            drawn = self.draw_latents(num, seed)
+        elif latents is not None and num is None:
+            drawn = self._as_latents(latents)
+        else:
             raise ValueError("give one of num, how many shapes, and latents, whose shapes to make.")
-        drawn = self.draw_latents(num, seed) if latents is None else self._as_latents(latents)
         shapes = self.to_occupancy(self._generated(drawn))
         return self.revise(shapes, seed=seed, progress=progress) if revised else shapes
 

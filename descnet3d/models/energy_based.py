@@ -12,7 +12,7 @@ from descnet3d import backend
 from descnet3d.chains import PersistentChains
 from descnet3d.constraints import Constraint
 from descnet3d.fitting import Maximum, MaximumLikelihood
-from descnet3d.langevin import langevin_dynamics
+from descnet3d.langevin import LangevinSettings, langevin_dynamics
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.tasks import Recovery, Task, task_of
@@ -148,9 +148,10 @@ class EnergyBasedModel(ShapeModel):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
         observed, constraint = self._observed(data)
-        synthesized, measured = None, {}
+        synthesized: Any = None
+        measured: dict[str, Any] = {}
         if self.likelihood is not None:
-            synthesized, measured = self._run_chains(observed, constraint)
+            synthesized, measured = self._run_chains(self.likelihood, observed, constraint)
         measured |= self._shift_modes(observed, synthesized, constraint)
         return self._update_trackers(measured)
 
@@ -193,10 +194,10 @@ class EnergyBasedModel(ShapeModel):
         return task_of(self.preset.get("recipe") or {})
 
     def _run_chains(
-        self, observed: Any, constraint: Constraint | None
+        self, likelihood: MaximumLikelihood, observed: Any, constraint: Constraint | None
     ) -> tuple[Any, dict[str, Any]]:
         """Mode seeking from where this iteration's chains start."""
-        settings, chains, indices = self.likelihood.langevin, self.likelihood.chains, None
+        settings, chains, indices = likelihood.langevin, likelihood.chains, None
         if self.chains is not None:
             indices, initial = self.chains.take(self.training_noise)
         elif constraint is not None:
@@ -207,16 +208,19 @@ class EnergyBasedModel(ShapeModel):
             initial = settings.initial_std * keras.random.normal(shape, seed=self.training_noise)
         else:
             initial = observed
-        synthesized, measured = self._seek_modes(initial, observed, constraint)
+        synthesized, measured = self._seek_modes(settings, initial, observed, constraint)
         if self.chains is not None:
             self.chains.put(indices, synthesized)
         return synthesized, measured
 
     def _seek_modes(
-        self, initial: Any, observed: Any, constraint: Constraint | None = None
+        self,
+        settings: LangevinSettings,
+        initial: Any,
+        observed: Any,
+        constraint: Constraint | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """What l Langevin steps make of positions, and what is measured on the way."""
-        settings = self.likelihood.langevin
         synthesized, diagnostics = langevin_dynamics(
             self.energy_of,
             initial,

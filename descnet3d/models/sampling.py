@@ -58,9 +58,9 @@ class LangevinSampler:
         Returns:
             Positions ``[count, D, H, W, 1]``.
         """
-        positions = initial
+        positions: Any = initial
         if initial is None:
-            noise = keras.random.normal((count, *grid, 1), seed=self.noise)
+            noise: Any = keras.random.normal((count, *grid, 1), seed=self.noise)
             positions = settings.initial_std * noise
         for index, steps in enumerate(settings.steps_of_rounds()):
             if index or initial is not None:
