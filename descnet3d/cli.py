@@ -97,7 +97,7 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     shapes = model.synthesize(
         values.num, seed=values.seed, num_steps=values.steps, progress=sys.stdout.isatty()
     )
-    outputs.report(write(shapes), len(shapes), started)
+    outputs.report([write(shapes)], len(shapes), started)
 
 
 # --- presets --------------------------------------------------------------------------------------

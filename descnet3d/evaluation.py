@@ -212,7 +212,7 @@ def table(columns: dict[str, SynthesisScores]) -> str:
         cells = [str(value) if whole else f"{value:.3f}" for value in values]
         if len(names) == 2:
             cells.append("" if whole or not values[1] else f"{values[0] / values[1]:.3f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("|" + "".join(f" {cell} |" if cell else " |" for cell in [name, *cells]))
     return "\n".join(lines)
 
 

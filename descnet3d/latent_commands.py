@@ -81,7 +81,7 @@ def _generate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     shapes = model.generate(
         values.num, seed=values.seed, revised=values.revise, progress=sys.stdout.isatty()
     )
-    outputs.report(write(shapes), len(shapes), started)
+    outputs.report([write(shapes)], len(shapes), started)
 
 
 def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -104,7 +104,7 @@ def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
         revised=values.revise,
         progress=sys.stdout.isatty(),
     )
-    outputs.report(write(shapes), len(shapes), started)
+    outputs.report([write(shapes)], len(shapes), started)
     rows_of_shapes = np.split(shapes, rows)
     largest = ", ".join(f"{metrics.path_steps(row).max():.3f}" for row in rows_of_shapes)
     print(f"the largest step between neighbours (1 - IoU): {largest}")
@@ -123,7 +123,7 @@ def _arithmetic(arguments: Sequence[str], values: flags.FlagValues) -> None:
     shapes = latent_sheets.sums(
         model, operands, revised=values.revise, progress=sys.stdout.isatty()
     )
-    outputs.report(write(shapes), len(shapes), started)
+    outputs.report([write(shapes)], len(shapes), started)
 
 
 def _preset(name: str, values: flags.FlagValues) -> Path:

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,15 +118,18 @@ def writer(
     return lambda shapes: grids.write_grids(out, shapes, transform)
 
 
-def report(written: Sequence[Path], count: int, started: float) -> None:
+def report(groups: Iterable[Sequence[Path]], count: int, started: float) -> None:
     """Prints what was written, of how many shapes, and how long it took.
 
     Args:
-        written: the paths.
+        groups: the paths, those that are numbered together in one group.
         count: how many shapes.
         started: when the work began, by `time.perf_counter`.
     """
-    names = [str(path) for path in written]
-    listed = ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
+    names = [
+        f"{group[0]} to {group[-1]}" if len(group) > 1 else str(group[0])
+        for group in groups
+        if group
+    ]
     counted = "1 shape" if count == 1 else f"{count} shapes"
-    print(f"wrote {listed}: {counted} in {time.perf_counter() - started:.1f} s")
+    print(f"wrote {', '.join(names)}: {counted} in {time.perf_counter() - started:.1f} s")

@@ -119,7 +119,8 @@ def _recover(arguments: Sequence[str], values: flags.FlagValues) -> None:
     )
     known = np.where(visible, shapes, 0.0)
     truth = shapes if values.corruption else None
-    outputs.report([*write(found), *draw(known, found, truth)], len(found), started)
+    sheets = [[path] for path in draw(known, found, truth)]
+    outputs.report([write(found), *sheets], len(found), started)
     if truth is not None:
         problem = reconstruction.Problem(truth, known, ~np.asarray(visible, bool), None)
         print(reconstruction.table({"the hidden voxels": reconstruction.score(found, problem)}))
@@ -150,8 +151,8 @@ def _upscale(arguments: Sequence[str], values: flags.FlagValues) -> None:
         coarse, seed=values.seed, batch_size=batch_size, progress=sys.stdout.isatty()
     )
     known = blocks.spread(coarse, found.shape[1:])
-    sheets = draw(known, found, truth if values.ratio else None)
-    outputs.report([*write(found), *sheets], len(found), started)
+    sheets = [[path] for path in draw(known, found, truth if values.ratio else None)]
+    outputs.report([write(found), *sheets], len(found), started)
     if values.ratio:
         problem = reconstruction.pose_blocks(truth, values.ratio)
         print(reconstruction.table({"all voxels": reconstruction.score(found, problem)}))

@@ -84,6 +84,7 @@ def test_arithmetic_adds_the_latents_of_given_shapes(preset):
         (["arithmetic", "PRESET", "--input=two.npz", "--out=a.png"], 1, "3 shapes for each row"),
         (["arithmetic", "PRESET", "--input=none.npz", "--out=a.png"], 1, "none.npz"),
         (["generate", "synthesis_toilet_32", "--out=a.png"], 1, "has no generator"),
+        (["evaluate", "synthesis_toilet_32", "--task=cooperative", "--data=a"], 1, "no generator"),
     ],
 )
 def test_mistakes_are_one_clear_line_and_leave_nothing(preset, words, status, message, capsys):
