@@ -106,7 +106,12 @@ def regressed(shapes, recipe, seconds, rate):
         recipe["seed"],
     )
     optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.99)
-    generator.compile(optimizer, loss="mse", jit_compile=False)
+    scale = shapes[0].size / (2 * recipe["generator_std"] ** 2)
+
+    def loss(truth, drawn):  # -log p(Y | Z), on the scale of the autoencoder's
+        return scale * keras.losses.mean_squared_error(truth, drawn)
+
+    generator.compile(optimizer, loss=loss, jit_compile=False)
     clock = UntilTime(seconds, rate)
     clock.started = started
     generator.fit(pairs, epochs=10**6, shuffle=False, callbacks=[clock], verbose=0)
@@ -117,6 +122,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="a voxel archive with the official split")
     parser.add_argument("--presets", required=True, nargs="+", help="their ids or folders")
+    rivals = ("autoencoder", "regression")
+    parser.add_argument("--rivals", nargs="+", choices=rivals, default=rivals, help="taught beside")
     parser.add_argument("--num", type=int, default=64, help="shapes of each generator")
     parser.add_argument("--seed", type=int, default=0, help="of their latents")
     options = parser.parse_args()
@@ -132,8 +139,10 @@ def main() -> None:
         shapes = archive.occupancy[own & ~archive.is_test]
         seconds, rate = 60 * training["core_minutes"], recipe["generator_learning_rate"]
         rows = {"cooperative": (model.generator, training["core_minutes"])}
-        rows["variational autoencoder"] = autoencoded(shapes, recipe, seconds, rate)
-        rows["regression on components"] = regressed(shapes, recipe, seconds, rate)
+        if "autoencoder" in options.rivals:
+            rows["variational autoencoder"] = autoencoded(shapes, recipe, seconds, rate)
+        if "regression" in options.rivals:
+            rows["regression on components"] = regressed(shapes, recipe, seconds, rate)
         columns, energies, minutes = {}, {}, {}
         for label, (generator, took) in rows.items():
             other = CooperativeNet(
