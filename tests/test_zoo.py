@@ -48,7 +48,7 @@ def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet1
     archive = voxels.read_archive(modelnet10)
     # Another seed than the card's: the figures are the model's, not the seed's.
     scores, real = evaluation.evaluate_synthesis(
-        model, archive, model.preset["category"], num=32, seed=1
+        model, archive, model.preset["category"], num=64, seed=1
     )
     assert scores.empty == 0 and scores.alike == 0
     assert abs(scores.occupancy_ratio - 1) < 0.15
