@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 FORMAT = 1
 CONFIG = "config.json"
 
 
-# The networks that a model of each class is made of, in the order of their weights.
-PARTS = {"DescriptorNet": ("network",), "CooperativeNet": ("network", "generator")}
+class ModelClass(NamedTuple):
+    """What a preset's config says of a model of a class.
+
+    Attributes:
+        module: where the class is.
+        parts: the networks that it is made of, in the order of their weights.
+        settings: what it cannot do without, beside them.
+    """
+
+    module: str
+    parts: tuple[str, ...]
+    settings: tuple[str, ...] = ("voxel_mean", "reference_std", "sampling")
+
+
+CLASSES = {
+    "DescriptorNet": ModelClass("descnet3d.models.descriptor", ("network",)),
+    "CooperativeNet": ModelClass("descnet3d.models.cooperative", ("network", "generator")),
+}
 
 
 class PresetError(ValueError):
@@ -43,22 +59,30 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has format {config['format']}, and this version of descnet3d reads up to "
             f"{FORMAT}: install a newer one."
         )
+    model = config.get("model")
+    kind = model.get("class", "DescriptorNet") if isinstance(model, dict) else "DescriptorNet"
+    if kind not in list(CLASSES):
+        raise PresetError(
+            f"{path} describes a {kind!r}, and this version of descnet3d knows "
+            f"{', '.join(CLASSES)}: install a newer one."
+        )
     for part, keys in (
-        ("model", ("network", "voxel_mean", "reference_std", "sampling")),
+        ("model", ("network", *CLASSES[kind].settings)),
         ("weights", ("file", "sha256")),
     ):
         value = config.get(part)
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
             raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
-    if config["model"].get("class", "DescriptorNet") not in list(PARTS):
-        raise PresetError(
-            f"{path} describes a {config['model']['class']!r}, and this version of descnet3d knows "
-            f"{', '.join(PARTS)}: install a newer one."
-        )
     return config
+
+
+def class_of(config: dict[str, Any]) -> tuple[str, ModelClass]:
+    """The name of the class of a preset's model, and what it is made of."""
+    name = config["model"].get("class", "DescriptorNet")
+    return name, CLASSES[name]
 
 
 def parts_of(config: dict[str, Any]) -> tuple[str, ...]:
     """The names of the networks of a preset's model."""
-    return PARTS[config["model"].get("class", "DescriptorNet")]
+    return class_of(config)[1].parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import os
 from pathlib import Path
@@ -94,11 +95,8 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
         ValueError: `name` is an address, or the folder's files are damaged.
     """
     folder = find(name, task)
-    from descnet3d.models.cooperative import CooperativeNet
-    from descnet3d.models.descriptor import DescriptorNet
-
-    kind = preset_config.read_config(folder)["model"].get("class")
-    return (CooperativeNet if kind == "CooperativeNet" else DescriptorNet).from_preset(folder)
+    name, kind = preset_config.class_of(preset_config.read_config(folder))
+    return getattr(importlib.import_module(kind.module), name).from_preset(folder)
 
 
 def find(name: str | os.PathLike, task: str = "synthesis") -> Path:

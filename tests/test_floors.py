@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "descnet3d"
 FLOORS = [
     {
+        "arguments",
         "files",
         "numpy_files",
         "backend",
@@ -30,7 +31,8 @@ FLOORS = [
     | {"mesh_files", "matlab_files", "solids"},
     {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"},
     {"rendering", "models.shape_model", "voxelization", "shape_folders"},
-    {"view", "models.energy_based", "models.autoencoder"} | {"folder_archives", "voxel_builder"},
+    {"view", "models.energy_based", "models.autoencoder", "models.saved_model"}
+    | {"folder_archives", "voxel_builder"},
     {"models.descriptor"},
     {"models.cooperative", "callbacks"},
     {"presets", "latent_sheets", "evaluation", "training", "reconstruction"}

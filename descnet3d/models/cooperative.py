@@ -15,11 +15,12 @@ import numpy as np
 from keras import ops
 
 from descnet3d import backend, latents
+from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.chains import ChainSettings
 from descnet3d.fitting import MaximumLikelihood
 from descnet3d.langevin import LangevinSettings, langevin_dynamics
 from descnet3d.models.autoencoder import VariationalAutoencoder
-from descnet3d.models.descriptor import DescriptorNet, require_positive_integer, seed_of
+from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.models.shape_model import Optimized
 from descnet3d.tasks import Task

@@ -5,26 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import backend, blocks, networks, preset_config, preset_folder
+from descnet3d import backend, blocks, networks
+from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.constraints import BlockMeans, Constraint, VisibleVoxels
 from descnet3d.fitting import DivergenceError, MaximumLikelihood
 from descnet3d.langevin import LangevinSettings
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.sampling import LangevinSampler
+from descnet3d.models.saved_model import SavedModel
 from descnet3d.voxels import as_occupancy, as_visible
 
 __all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class DescriptorNet(EnergyBasedModel):
+class DescriptorNet(SavedModel, EnergyBasedModel):
     """An energy-based model of shapes, p(Y; θ) ∝ exp(f(Y; θ)) p₀(Y), with p₀ = N(0, s²) (eq. 1).
 
     Occupancy comes in and goes out. Inside, in model space, Y is the occupancy minus `voxel_mean`,
@@ -78,22 +79,6 @@ class DescriptorNet(EnergyBasedModel):
         self._compiled_energy = backend.compiled(self.energy_of)
         self.sampler = LangevinSampler(self.energy_of, self.sampling_noise)
         self._compiled_features: Any = None
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for Keras' own saving."""
-        networks = {
-            name: keras.saving.serialize_keras_object(part) for name, part in self.parts.items()
-        }
-        return {**networks, **self._settings, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """The model of a configuration that `get_config` gave."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in preset_config.PARTS[cls.preset_class]
-        }
-        return cls._of_parts(parts, config, seed=config["seed"])
 
     # --- The model ---------------------------------------------------------------------------
 
@@ -344,51 +329,6 @@ class DescriptorNet(EnergyBasedModel):
                 )
         return np.concatenate(parts)
 
-    def save_preset(
-        self, folder: str | Path, *, weights_dtype: str = "float16", **metadata: Any
-    ) -> Path:
-        """Write the model to a folder that `descnet3d.load` reads.
-
-        Args:
-            folder: where to; an earlier preset there is replaced.
-            weights_dtype: "float16" halves the file; "float32" keeps every bit.
-            metadata: what `config.json` says beside the model: id, task, category, description,
-                scores.
-
-        Returns:
-            The folder.
-
-        Raises:
-            OutputError: when the folder can't be written.
-        """
-        config = {
-            **self.preset,
-            **metadata,
-            "size": list(self.grid),
-            "parameters": sum(part.count_params() for part in self.parts.values()),
-            "model": {"class": self.preset_class, **self._settings},
-        }
-        return preset_folder.write(Path(folder), config, self.parts, weights_dtype)
-
-    @classmethod
-    def from_preset(cls, folder: str | Path) -> Self:
-        """The model of a folder that `save_preset` wrote.
-
-        Raises:
-            PresetError: when the folder is not a preset, is damaged, or is of a newer format.
-        """
-        config = preset_config.read_config(Path(folder))
-        parts = preset_folder.read_parts(Path(folder), config)
-        try:
-            model = cls._of_parts(parts, config["model"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise preset_config.PresetError(
-                f"{Path(folder) / preset_config.CONFIG} describes no model: {error}."
-            ) from None
-        model.preset = {key: value for key, value in config.items() if key != "model"}
-        model.preset["recipe"] = (config.get("training") or config).get("recipe")
-        return model
-
     @property
     def parts(self) -> dict[str, keras.Model]:
         """The networks that the model is made of, by the names that its preset gives them."""
@@ -420,17 +360,6 @@ class DescriptorNet(EnergyBasedModel):
             seed=seed,
         )
 
-    # --- Inside ------------------------------------------------------------------------------
-
-    def _in_batches(self, function: Any, shapes: Any, batch_size: int) -> np.ndarray:
-        require_positive_integer("batch_size", batch_size)
-        shapes = as_occupancy(shapes, "shapes", self.grid)
-        parts = []
-        for start in range(0, len(shapes), batch_size):
-            part = function(self.to_model_space(shapes[start : start + batch_size]))
-            parts.append(ops.convert_to_numpy(ops.stop_gradient(part)))
-        return np.concatenate(parts)
-
 
 def _pooled(responses: list[Any]) -> Any:
     """Mean and maximum over space of each convolution's responses; other responses as they are."""
@@ -443,25 +372,6 @@ def _pooled(responses: list[Any]) -> Any:
         else:
             parts.append(response)
     return ops.concatenate(parts, axis=1)
-
-
-def seed_of(seed: Any) -> int:
-    """The seed itself, or a new one for None.
-
-    Raises:
-        ValueError: when it is no seed.
-    """
-    if seed is None:
-        return int(np.random.default_rng().integers(2**31))
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2³² - 1, but it is {seed!r}.")
-    return int(seed)
-
-
-def require_positive_integer(name: str, value: Any) -> None:
-    """Raise a ValueError that names the argument, unless its value is a positive integer."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, but it is {value!r}.")
 
 
 def _progress_bar(steps: int) -> keras.utils.Progbar:
