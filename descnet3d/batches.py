@@ -19,6 +19,7 @@ class VoxelBatches(keras.utils.PyDataset):
             categories that are symmetric or that should be.
         corruption: what hides voxels of each shape anew in each epoch, as
             `corruptions.visible_voxels` takes it; None for none.
+        labels: integers ``[n]``, given out beside the shapes; None for none.
 
     Attributes:
         epoch: the epoch whose order the batches have; `DescriptorNet.fit` sets it.
@@ -32,6 +33,7 @@ class VoxelBatches(keras.utils.PyDataset):
         seed: int = 0,
         mirror_axes: tuple[int, ...] = (),
         corruption: str | None = None,
+        labels: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -43,14 +45,17 @@ class VoxelBatches(keras.utils.PyDataset):
         self.seed = seed
         self.mirror_axes = tuple(mirror_axes)
         self.corruption = corruption
+        self.labels = labels
         self.epoch = 0
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         return -(-len(self.occupancy) // self.batch_size)
 
-    def __getitem__(self, index: int) -> np.ndarray | dict[str, np.ndarray]:
-        """One batch, float32 ``[batch, D, H, W]``; with a corruption, what is visible beside it."""
+    def __getitem__(
+        self, index: int
+    ) -> np.ndarray | dict[str, np.ndarray] | tuple[np.ndarray, np.ndarray]:
+        """One batch, float32 ``[batch, D, H, W]``; with what is visible of it, or with labels."""
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(len(self.occupancy))
         mirrored = generator.random((len(self.occupancy), 3)) < 0.5
@@ -59,6 +64,8 @@ class VoxelBatches(keras.utils.PyDataset):
         for axis in self.mirror_axes:
             flipped = mirrored[rows, axis]
             batch[flipped] = np.flip(batch[flipped], axis=axis + 1)
+        if self.labels is not None:
+            return batch, self.labels[rows]
         if self.corruption is None:
             return batch
         generator = np.random.default_rng((self.seed, self.epoch, index))

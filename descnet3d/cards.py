@@ -29,6 +29,11 @@ MEANINGS = {
     "absolute_error": "mean absolute error over the voxels that had to be found",
     "squared_error": "mean squared error over them",
     "iou": "mean IoU within them, at a threshold of 0.5",
+    "accuracy": "share of test shapes whose category is found",
+    "accuracy_low": "its 95 % confidence interval (Wilson) begins at",
+    "accuracy_high": "and ends at",
+    "cross_entropy": "mean cross-entropy, in nats",
+    "class_probability": "mean probability of the right category",
 }
 
 PICTURES = {
@@ -36,6 +41,7 @@ PICTURES = {
     "recovery": "test shapes with hidden voxels, as recovered, and whole",
     "super_resolution": "coarse test shapes, as refined, and the truth",
     "cooperative": "shapes of the generator, the same revised, and paths between two",
+    "classification": "test shapes that this classifier takes for something else",
 }
 
 
@@ -70,11 +76,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         "",
         f"- Grid {size}, {config['parameters']:,} parameters, weights in "
         f"{config['weights']['dtype']}.",
-        f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
-        f"{model['voxel_mean']:.4g}.",
-        "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
-        "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
-        "{contraction} between them.".format(**model["sampling"]),
+        *_energy_lines(model),
         *_generator_lines(model),
         "",
         "## Training",
@@ -108,6 +110,9 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         if latents := config.get("latent_scores"):
             lines += ["", "| latents | |", "|---|---|"]
             lines += [f"| {MEANINGS[name]} | {value:.4g} |" for name, value in latents.items()]
+    elif scores:
+        lines += [f"```\n{config['evaluation_command']}\n```", "", "| test shapes | |", "|---|---|"]
+        lines += [f"| {MEANINGS.get(name, name)} | {value:.4g} |" for name, value in scores.items()]
     else:
         lines.append("Not evaluated yet: `descnet3d evaluate FOLDER --data=ARCHIVE --write`.")
     lines += [
@@ -131,6 +136,18 @@ def _synthesis_table(
         ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
         lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} | {ratio} |")
     return lines
+
+
+def _energy_lines(model: dict[str, Any]) -> list[str]:
+    if "sampling" not in model:
+        return []
+    return [
+        f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
+        f"{model['voxel_mean']:.4g}.",
+        "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
+        "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
+        "{contraction} between them.".format(**model["sampling"]),
+    ]
 
 
 def _generator_lines(model: dict[str, Any]) -> list[str]:

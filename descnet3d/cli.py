@@ -93,7 +93,7 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
 
     started = time.perf_counter()
     start_keras()
-    model = descnet3d.load(folder)
+    model = presets.load_descriptor(folder)
     shapes = model.synthesize(
         values.num, seed=values.seed, num_steps=values.steps, progress=sys.stdout.isatty()
     )
@@ -228,6 +228,8 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
         values.out,
         name=values.id,
         category=values.category,
+        labels=archive.labels,
+        classes=archive.classes,
         flags=words,
         sheet_every=values.sheet_every,
         terms=values.terms,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from descnet3d import (
     callbacks,
     cards,
+    classification,
     evaluation,
     latent_sheets,
     meshes,
@@ -21,8 +24,10 @@ from descnet3d import (
     view,
 )
 from descnet3d.files import OutputError, replacing
+from descnet3d.models.classifier import ShapeClassifier
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.saved_model import SavedModel
 from descnet3d.preset_config import CONFIG, as_json, read_config
 from descnet3d.recipes import Recipe
 from descnet3d.tasks import Task, task_of
@@ -37,6 +42,7 @@ NAMES = {
     "recovery": "recovery",
     "super_resolution": "superres",
     "cooperative": "cooperative",
+    "classification": "classifier",
 }
 DEEDS = {
     "synthesis": "synthesises",
@@ -44,6 +50,7 @@ DEEDS = {
     "super_resolution": "refines coarse shapes",
     "cooperative": "synthesises with a generator that it has taught",
 }
+SUPERVISED = "A supervised 3D CNN, by which generated shapes are judged; its categories: {}."
 
 
 def train_preset(
@@ -53,11 +60,13 @@ def train_preset(
     *,
     name: str | None = None,
     category: str | None = None,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
     flags: list[str] | None = None,
     sheet_every: float = 5.0,
     terms: str | None = None,
 ) -> Path:
-    """Train a descriptor and write it as a preset, with its recipe, a sheet and a card.
+    """Train a model and write it as a preset, with its recipe, a sheet and a card.
 
     While it trains, `folder`/training holds checkpoints, `log.csv`, TensorBoard's logs and sheets;
     the checkpoints go when the preset is written.
@@ -66,8 +75,11 @@ def train_preset(
         shapes: occupancy in [0, 1], ``[n, D, H, W]``.
         recipe: how to train.
         folder: the preset's folder.
-        name: the preset's id; `<task>_<category>_<side>` if absent.
+        name: the preset's id; `<task>_<category>_<side>` if absent. Where no category is given,
+            what stands there in an id of this form is what the shapes are called.
         category: what the shapes are.
+        labels: where a classifier is trained, an index into `classes` for each shape.
+        classes: the names of the categories, likewise.
         flags: the command-line flags that make this recipe, kept in `recipe.flags`.
         sheet_every: minutes between sheets; 0 for none.
         terms: where the shapes come from and what their terms are, for the card.
@@ -86,8 +98,12 @@ def train_preset(
     task = task_of(asdict(recipe))
     shown = shapes[:SHEET_COLUMNS]
 
-    def draw(model: DescriptorNet, path: Path, title: str | None = None) -> None:
-        _save_sheet(model, task, shown, path, title)
+    def draw(model: SavedModel, path: Path, title: str | None = None) -> None:
+        if isinstance(model, ShapeClassifier):
+            assert labels is not None  # train sees to it
+            _save_judged(model, shapes, labels, path)
+        elif isinstance(model, DescriptorNet):
+            _save_sheet(model, task, shown, path, title)
 
     def watching(phase: str, done: int, epochs: int) -> list[keras.callbacks.Callback]:
         work.mkdir(parents=True, exist_ok=True)
@@ -96,30 +112,45 @@ def train_preset(
             keras.callbacks.CSVLogger(str(work / f"{phase}.csv"), append=bool(done)),
             keras.callbacks.TensorBoard(str(work / "tensorboard" / phase), write_graph=False),
         ]
-        if sheet_every and phase != "generator":  # an autoencoder cannot synthesise
+        # An autoencoder cannot synthesise, and a classifier makes no shapes.
+        if sheet_every and phase not in ("generator", "classifier"):
             sheets = callbacks.TrainingSheets(work / "sheets", phase, sheet_every, draw)
             chosen.append(sheets)
         return chosen
 
     network = None
     if recipe.start:
-        start = presets.load(recipe.start)
+        start = presets.load_descriptor(recipe.start)
         if (start.voxel_mean, start.reference_std) != (recipe.voxel_mean, recipe.reference_std):
             raise ValueError(
                 f"start={recipe.start!r} has voxel_mean {start.voxel_mean} and reference_std "
                 f"{start.reference_std}; give the recipe the same."
             )
         network = start.network
-    model, core_minutes = train(shapes, recipe, work, network=network, callbacks=watching)
+    model, core_minutes = train(
+        shapes,
+        recipe,
+        work,
+        network=network,
+        labels=labels,
+        classes=classes,
+        callbacks=watching,
+    )
     words = [*(flags or []), *([f"--category={category}"] if category else [])]
-    kind = category or "shapes"
+    if name and not category:
+        words.append(f"--id={name}")
+    in_form = re.fullmatch(rf"[a-z]+_(\w+)_{model.grid[0]}", name or "")
+    kind = category or (in_form[1] if in_form else "shapes")
     name = name or f"{NAMES[recipe.task]}_{kind}_{model.grid[0]}"
+    what = f"A 3D DescriptorNet that {DEEDS.get(recipe.task)}: {kind.replace('_', ' ')}."
+    if isinstance(model, ShapeClassifier):
+        what = SUPERVISED.format(", ".join(classes))
     model.save_preset(
         folder,
         id=name,
         task=recipe.task,
         category=kind,
-        description=f"A 3D DescriptorNet that {DEEDS[recipe.task]}: {kind.replace('_', ' ')}.",
+        description=what,
         training={
             "command": f"descnet3d train --flagfile=recipe.flags --data=ARCHIVE --out={name}",
             "shapes": len(shapes),
@@ -171,13 +202,70 @@ def evaluate_preset(
 
     Returns:
         A Markdown table: synthesised shapes' figures beside those of the real test shapes; the
-        errors of recovered or super-resolved test shapes beside those of simple baselines.
+        errors of recovered or super-resolved test shapes beside those of simple baselines; the
+        accuracy of a classifier.
 
     Raises:
         ValueError: when `write` is asked for with another task than the preset's own.
     """
     folder = Path(folder)
     model = presets.load(folder)
+    if isinstance(model, ShapeClassifier):
+        if not isinstance(task, str):
+            raise ValueError(f"{folder} holds a classifier, which cannot be asked anything else.")
+        found = _judge(model, archive)
+    else:
+        found = _ask(model, archive, category, task, num, seed, write, progress)
+    if write:
+        config = {**read_config(folder), **found.measured}
+        command = f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE"
+        config["evaluation_command"] = " ".join([command, *found.words])
+        with replacing(folder / CONFIG) as path:
+            path.write_text(as_json(config), encoding="utf-8")
+        found.draw(folder / "sheet.png")
+        cards.write(folder)
+    return found.printed
+
+
+class Finding(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        measured: what it puts into a preset's config.
+        words: the flags that repeat it.
+        printed: Markdown tables of it.
+        draw: renders the sheet that goes with it.
+    """
+
+    measured: dict[str, Any]
+    words: list[str]
+    printed: str
+    draw: Callable[[Path], None]
+
+
+def _judge(model: ShapeClassifier, archive: VoxelArchive) -> Finding:
+    """How a classifier does on the test shapes."""
+    scores = classification.evaluate_classifier(model, archive)
+    test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
+    return Finding(
+        {"scores": asdict(scores)},
+        [],
+        classification.table(scores),
+        lambda path: _save_judged(model, *test, path),
+    )
+
+
+def _ask(
+    model: DescriptorNet,
+    archive: VoxelArchive,
+    category: str | None,
+    task: Task | str | None,
+    num: int,
+    seed: int,
+    write: bool,
+    progress: bool,
+) -> Finding:
+    """What a descriptor does when it is asked a task."""
     words = [f"--category={category}"] if category else []
     category = category or model.preset.get("category", "")
     own = task_of(model.preset.get("recipe") or {})
@@ -212,18 +300,26 @@ def evaluate_preset(
         printed = reconstruction.table(rows)
         figures = {name: asdict(row) for name, row in rows.items()}
         measured = {"scores": figures.pop("this model"), "baselines": figures}
-    if write:
-        config = {**read_config(folder), **measured}
-        command = f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE"
-        config["evaluation_command"] = " ".join([command, *words, f"--seed={seed}"])
-        with replacing(folder / CONFIG) as path:
-            path.write_text(as_json(config), encoding="utf-8")
-        shown = archive.occupancy[
-            archive.is_test & (archive.labels == archive.classes.index(category))
-        ]
-        _save_sheet(model, task, shown[:SHEET_COLUMNS], folder / "sheet.png")
-        cards.write(folder)
-    return printed
+    asked, own_shapes = task, archive.labels == archive.classes.index(category)
+    shown = archive.occupancy[archive.is_test & own_shapes][:SHEET_COLUMNS]
+    return Finding(
+        measured,
+        [*words, f"--seed={seed}"],
+        printed,
+        lambda path: _save_sheet(model, asked, shown, path),
+    )
+
+
+def _save_judged(
+    model: ShapeClassifier, shapes: np.ndarray, labels: np.ndarray, path: Path
+) -> None:
+    """A sheet of shapes that a classifier takes for something else, or of the first where none."""
+    found = model.probabilities(shapes).argmax(axis=1)
+    rows = np.flatnonzero(found != labels)[: 3 * SHEET_COLUMNS]
+    rows = rows if len(rows) else np.arange(min(len(shapes), SHEET_COLUMNS))
+    names = [name.replace("_", " ") for name in model.classes]
+    captions = [f"{names[labels[row]]}, as {names[found[row]]}" for row in rows]
+    view.save_sheet(shapes[rows], path, labels=captions, columns=SHEET_COLUMNS)
 
 
 def _save_sheet(

@@ -174,6 +174,42 @@ def base(
     return keras.Model(inputs, score, name="base")
 
 
+def classifier(size: int = 32, classes: int = 10) -> keras.Model:
+    """A supervised network for shapes: four convolutions, between which the grid is halved.
+
+    Args:
+        size: the grid's side, in voxels; a multiple of 16.
+        classes: the number of categories.
+
+    Returns:
+        A network from ``[n, D, H, W, 1]`` to one logit a category, with the layer ``embedding``.
+    """
+    inputs = keras.Input((size, size, size, 1), name="shapes")
+    hidden = inputs
+    for level, (filters, kernel, stride) in enumerate(
+        ((32, 5, 2), (48, 3, 1), (96, 3, 1), (128, 3, 1)), start=1
+    ):
+        hidden = layers.Conv3D(
+            filters,
+            kernel,
+            stride,
+            padding="same",
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=f"conv{level}",
+        )(hidden)
+        if level > 1:
+            hidden = layers.MaxPooling3D(name=f"pool{level}")(hidden)
+    hidden = layers.Flatten(name="flatten")(hidden)
+    hidden = layers.Dropout(0.5, name="dropout_1")(hidden)
+    hidden = layers.Dense(128, activation="relu", kernel_initializer="he_normal", name="embedding")(
+        hidden
+    )
+    hidden = layers.Dropout(0.5, name="dropout_2")(hidden)
+    logits = layers.Dense(classes, name="logits")(hidden)
+    return keras.Model(inputs, logits, name="classifier")
+
+
 def _normal(stddev: float) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=stddev)
 

@@ -27,6 +27,9 @@ class ModelClass(NamedTuple):
 CLASSES = {
     "DescriptorNet": ModelClass("descnet3d.models.descriptor", ("network",)),
     "CooperativeNet": ModelClass("descnet3d.models.cooperative", ("network", "generator")),
+    "ShapeClassifier": ModelClass(
+        "descnet3d.models.classifier", ("network",), ("classes", "voxel_mean")
+    ),
 }
 
 

@@ -99,6 +99,18 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
     return getattr(importlib.import_module(kind.module), name).from_preset(folder)
 
 
+def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
+    """As `load`, for what only a descriptor can do.
+
+    Raises:
+        ValueError: the preset is a classifier; or as in `load`.
+    """
+    model = load(name, task)
+    if not hasattr(model, "energy_of"):
+        raise ValueError(f"{name} is a classifier, and a descriptor is needed here")
+    return model
+
+
 def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
     """The folder of the preset that `load` would read.
 

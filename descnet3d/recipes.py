@@ -6,7 +6,13 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-TASKS = ("synthesis", "recovery", "super_resolution", "cooperative")
+TASKS = ("synthesis", "recovery", "super_resolution", "cooperative", "classification")
+# The iterations of which a task needs some.
+PHASES = {
+    "synthesis": ("matching_steps", "likelihood_steps"),
+    "cooperative": ("generator_steps", "cooperation_steps"),
+    "classification": ("classifier_steps",),
+}
 
 
 @dataclass(frozen=True)
@@ -15,10 +21,11 @@ class Recipe:
 
     A run pretrains for `matching_steps` iterations, then maximises the likelihood for
     `likelihood_steps`; either may be 0. A cooperative run then teaches a generator, by the shapes
-    alone for `generator_steps` and by the descriptor for `cooperation_steps`.
+    alone for `generator_steps` and by the descriptor for `cooperation_steps`. A classifier, no
+    descriptor, is trained with labels for `classifier_steps`.
 
     Attributes:
-        task: synthesis, recovery, super_resolution or cooperative.
+        task: synthesis, recovery, super_resolution, cooperative or classification.
         corruption: which voxels recovery is trained to find: voxels, half, block or scan, and the
             share that is hidden, as in voxels:0.7.
         ratio: the side of the blocks whose averages super-resolution starts from, in voxels.
@@ -50,6 +57,8 @@ class Recipe:
             generator's regression.
         inference_steps: Langevin steps that infer the latents anew before it; 0 for none.
         inference_step_size: √Δτ of these.
+        classifier_steps: iterations of supervised training.
+        classifier_learning_rate: Adam's largest learning rate there; it decays as in matching.
         likelihood_steps: iterations of maximum likelihood by Langevin dynamics.
         likelihood_learning_rate: Adam's learning rate there.
         likelihood_beta_1: Adam's β₁ there.
@@ -104,6 +113,8 @@ class Recipe:
     cooperation_anchor: bool = True
     inference_steps: int = 0
     inference_step_size: float = 0.02
+    classifier_steps: int = 0
+    classifier_learning_rate: float = 1e-3
     likelihood_steps: int = 0
     likelihood_learning_rate: float = 3e-5
     likelihood_beta_1: float = 0.5
@@ -132,17 +143,18 @@ class Recipe:
         """Refuse what no run can follow; the rest is checked where it is used."""
         if self.task not in TASKS:
             raise ValueError(f"task must be one of {', '.join(TASKS)}, but it is {self.task!r}.")
-        of_descriptor = ("matching_steps", "likelihood_steps")
-        of_generator = ("generator_steps", "cooperation_steps")
-        for name in (*of_descriptor, *of_generator, "matching_warmup", "inference_steps"):
+        own = PHASES.get(self.task, PHASES["synthesis"])
+        every = sorted({name for names in PHASES.values() for name in names})
+        for name in (*every, "matching_warmup", "inference_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
-        own = of_generator if self.task == "cooperative" else of_descriptor
         if not any(getattr(self, name) for name in own):
-            raise ValueError(f"{' or '.join(own)} must be positive; both are 0.")
-        for name in of_generator:
-            if self.task != "cooperative" and getattr(self, name):
-                raise ValueError(f"{name} is for the task cooperative, not for {self.task}.")
+            none = "both are 0" if len(own) > 1 else "it is 0"
+            raise ValueError(f"{' or '.join(own)} must be positive; {none}.")
+        for task in ("cooperative", "classification"):
+            for name in PHASES[task]:
+                if self.task != task and getattr(self, name):
+                    raise ValueError(f"{name} is for the task {task}, not for {self.task}.")
         for name in ("generator_latents", "generator_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
@@ -194,6 +206,16 @@ RECIPES = {
         clip_norm=1.0,
         average=0.99,
         batch_size=16,
+    ),
+    # A supervised network, by which generated shapes are judged.
+    "classifier": Recipe(
+        task="classification",
+        voxel_mean=0.0,
+        matching_steps=0,
+        classifier_steps=2500,
+        mirror_axes="0",
+        batch_size=32,
+        average=0.99,
     ),
     # What the original code does, number by number.
     "paper": Recipe(

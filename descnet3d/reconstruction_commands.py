@@ -109,7 +109,7 @@ def _recover(arguments: Sequence[str], values: flags.FlagValues) -> None:
     outputs.start_keras()
     from descnet3d import reconstruction
 
-    model = presets.load(folder)
+    model = presets.load_descriptor(folder)
     found = model.recover(
         shapes,
         visible,
@@ -145,7 +145,7 @@ def _upscale(arguments: Sequence[str], values: flags.FlagValues) -> None:
     outputs.start_keras()
     from descnet3d import reconstruction
 
-    model = presets.load(folder)
+    model = presets.load_descriptor(folder)
     batch_size = reconstruction.batch_size(model.grid)
     found = model.super_resolve(
         coarse, seed=values.seed, batch_size=batch_size, progress=sys.stdout.isatty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,15 @@ from descnet3d.checkpoints import CheckpointError, Progress, TrainingCheckpoint,
 from descnet3d.files import replacing
 from descnet3d.langevin import LangevinSettings
 from descnet3d.models.autoencoder import VariationalAutoencoder
+from descnet3d.models.classifier import ShapeClassifier
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
 from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.models.saved_model import SavedModel
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.recipes import Recipe
 from descnet3d.tasks import task_of
-from descnet3d.voxels import as_occupancy
+from descnet3d.voxels import as_labels, as_occupancy
 
 
 class TrainingRun(NamedTuple):
@@ -36,7 +38,7 @@ class TrainingRun(NamedTuple):
         core_minutes: the processor time it took, of all threads together.
     """
 
-    model: DescriptorNet
+    model: SavedModel
     core_minutes: float
 
 
@@ -46,6 +48,8 @@ def train(
     folder: str | Path,
     *,
     network: keras.Model | None = None,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
     callbacks: Callable[[str, int, int], list[keras.callbacks.Callback]] | None = None,
     checkpoint_every: float = 60.0,
 ) -> TrainingRun:
@@ -56,6 +60,8 @@ def train(
         recipe: the run's settings.
         folder: where its checkpoints live: `recipe.json`, and one ``.npz`` a phase.
         network: f(Y; θ), instead of the one that the recipe names.
+        labels: where a classifier is trained, integers ``[n]``, an index into `classes` for each.
+        classes: the names of the categories, likewise.
         callbacks: makes the Keras callbacks of a phase from its name, the epoch that it starts at
             and its number of epochs.
         checkpoint_every: seconds between checkpoints.
@@ -64,40 +70,20 @@ def train(
         The model, and what it took.
 
     Raises:
-        ValueError: when the shapes are no occupancy.
+        ValueError: when the shapes are no occupancy, or labels are needed and missing.
         CheckpointError: when the folder holds a run with other settings.
         DivergenceError: when training runs off.
     """
     shapes = as_occupancy(shapes, "shapes")
-    network_is_new = network is None
-    if network is None:
-        if len(set(shapes.shape[1:])) > 1:
-            raise ValueError(f"shapes must be on a cubic grid, but it is {shapes.shape[1:]}.")
-        keras.utils.set_random_seed(recipe.seed)
-        network = networks.build(recipe.network, shapes.shape[1], recipe.reference_std)
+    if network is None and len(set(shapes.shape[1:])) > 1:
+        raise ValueError(f"shapes must be on a cubic grid, but it is {shapes.shape[1:]}.")
     # Every setting is checked here, before the folder is claimed and the long work begins.
-    model = DescriptorNet(
-        network,
-        voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,
-        reference_std=recipe.reference_std,
-        sampling=sampling_of(recipe),
-        seed=recipe.seed,
-    )
-    as_occupancy(shapes[:1], "shapes", model.grid)
-    task_of(asdict(recipe))
-    matching_of(recipe, 1.0)
-    likelihood_of(recipe, 1, recipe.chains)
-    if recipe.task == "cooperative" and network_is_new and not recipe.matching_steps:
-        raise ValueError(
-            "start must name a preset in cooperative training, or matching_steps be positive: an "
-            "untrained descriptor has nothing to teach."
-        )
-    phases = descriptor_phases(model, recipe)
-    if recipe.task == "cooperative":
-        model, taught = generator_phases(model, recipe)
-        phases += taught
+    if recipe.task == "classification":
+        model, phases = _classifier_plan(shapes, recipe, labels, classes)
+    else:
+        model, phases = _descriptor_plan(shapes, recipe, network)
     folder = Path(folder)
-    _claim(folder, recipe, shapes)
+    _claim(folder, recipe, shapes, labels)
     spent = 0.0
     for phase in phases:
         if not phase.steps:
@@ -117,7 +103,7 @@ def train(
         keeper = TrainingCheckpoint(path, checkpoint_every, spent)
         extra = callbacks(phase.name, done, epochs) if callbacks else []
         learner.fit(
-            shapes,
+            *([shapes] if phase.labels is None else [shapes, phase.labels]),
             batch_size=phase.batch_size,
             mirror_axes=tuple(int(axis) for axis in recipe.mirror_axes),
             initial_epoch=done,
@@ -130,6 +116,64 @@ def train(
     return TrainingRun(model, spent / 60)
 
 
+def _descriptor_plan(
+    shapes: np.ndarray, recipe: Recipe, network: keras.Model | None
+) -> tuple[DescriptorNet, list[Phase]]:
+    """A descriptor, with its generator where it teaches one, and what it goes through."""
+    network_is_new = network is None
+    if network is None:
+        keras.utils.set_random_seed(recipe.seed)
+        network = networks.build(recipe.network, shapes.shape[1], recipe.reference_std)
+    model: DescriptorNet = DescriptorNet(
+        network,
+        voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,
+        reference_std=recipe.reference_std,
+        sampling=sampling_of(recipe),
+        seed=recipe.seed,
+    )
+    as_occupancy(shapes[:1], "shapes", model.grid)
+    task_of(asdict(recipe))
+    matching_of(recipe, 1.0)
+    likelihood_of(recipe, 1, recipe.chains)
+    if recipe.task == "cooperative" and network_is_new and not recipe.matching_steps:
+        raise ValueError(
+            "start must name a preset in cooperative training, or matching_steps be positive: an "
+            "untrained descriptor has nothing to teach."
+        )
+    phases = descriptor_phases(model, recipe)
+    if recipe.task == "cooperative":
+        model, taught = generator_phases(model, recipe)
+        phases += taught
+    return model, phases
+
+
+def _classifier_plan(
+    shapes: np.ndarray, recipe: Recipe, labels: np.ndarray | None, classes: Sequence[str]
+) -> tuple[ShapeClassifier, list[Phase]]:
+    """A supervised classifier, and what it goes through."""
+    if labels is None or len(set(np.asarray(labels).tolist())) < 2:
+        raise ValueError(
+            "labels of at least two categories are needed to train a classifier: give data of "
+            "several, and no category."
+        )
+    labels = as_labels(labels, len(shapes), len(classes))
+    keras.utils.set_random_seed(recipe.seed)
+    model = ShapeClassifier(
+        networks.classifier(shapes.shape[1], len(classes)),
+        classes,
+        voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,
+        seed=recipe.seed,
+    )
+
+    def by_labels(batches: int, epochs: int) -> ShapeModel:
+        rate = _decaying(recipe.classifier_learning_rate, recipe, batches * epochs)
+        model.compile(keras.optimizers.Adam(rate, **_optimizer_settings(recipe)))
+        return model
+
+    steps = recipe.classifier_steps
+    return model, [Phase("classifier", steps, recipe.batch_size, by_labels, labels)]
+
+
 class Phase(NamedTuple):
     """A part of a run.
 
@@ -138,12 +182,14 @@ class Phase(NamedTuple):
         steps: its iterations; 0 leaves it out.
         batch_size: observed shapes an iteration.
         prepare: compiles what learns in it, given the batches of an epoch and the epochs.
+        labels: what it learns beside the shapes, if anything.
     """
 
     name: str
     steps: int
     batch_size: int
     prepare: Callable[[int, int], ShapeModel]
+    labels: np.ndarray | None = None
 
 
 def descriptor_phases(model: DescriptorNet, recipe: Recipe) -> list[Phase]:
@@ -311,11 +357,13 @@ def _optimizer_settings(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _claim(folder: Path, recipe: Recipe, shapes: np.ndarray) -> None:
+def _claim(folder: Path, recipe: Recipe, shapes: np.ndarray, labels: np.ndarray | None) -> None:
     """Make the folder this recipe's on these shapes, or see that it is."""
     path = folder / "recipe.json"
     digest = hashlib.sha256(np.packbits(shapes > 0.5).tobytes()).hexdigest()
     own = {**asdict(recipe), "shapes": list(shapes.shape), "shapes_sha256": digest}
+    if labels is not None:
+        own["labels_sha256"] = hashlib.sha256(np.int64(labels).tobytes()).hexdigest()
     if path.exists():
         try:
             theirs = dict(json.loads(path.read_text()))

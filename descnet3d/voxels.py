@@ -138,6 +138,35 @@ def as_visible(visible, shape: tuple[int, ...]) -> np.ndarray:
     return mask.astype(bool)
 
 
+def as_labels(labels, count: int, classes: int, name: str = "labels") -> np.ndarray:
+    """Checks the labels of a batch.
+
+    Args:
+        labels: whole numbers, one a shape.
+        count: how many shapes there are.
+        classes: how many categories there are.
+        name: what the caller's argument is called, for the error messages.
+
+    Returns:
+        int64 `[count]`.
+
+    Raises:
+        ValueError: `labels` is anything else.
+    """
+    values = np.asarray(labels)
+    if values.shape != (count,) or values.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} must be {count} whole numbers, one for each shape, and came as "
+            f"{values.dtype} {list(values.shape)}"
+        )
+    if count and not 0 <= values.min() <= values.max() < classes:
+        raise ValueError(
+            f"{name} must be from 0 to {classes - 1}, an index into the categories, and came with "
+            f"values from {values.min()} to {values.max()}"
+        )
+    return values.astype(np.int64)
+
+
 def as_binary(shapes, name: str = "shapes") -> np.ndarray:
     """Checks occupancy that must be exactly 0 or 1, and converts it.
 

@@ -33,9 +33,9 @@ FLOORS = [
     {"rendering", "models.shape_model", "voxelization", "shape_folders"},
     {"view", "models.energy_based", "models.autoencoder", "models.saved_model"}
     | {"folder_archives", "voxel_builder"},
-    {"models.descriptor"},
+    {"models.descriptor", "models.classifier"},
     {"models.cooperative", "callbacks"},
-    {"presets", "latent_sheets", "evaluation", "training", "reconstruction"}
+    {"presets", "latent_sheets", "evaluation", "training", "reconstruction", "classification"}
     | {
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",
         "datasets.voxel_folder.voxel_folder_dataset_builder",
