@@ -146,6 +146,7 @@ def main() -> None:
             rows["variational autoencoder"] = autoencoded(shapes, recipe, seconds, rate)
         if "regression" in options.rivals:
             rows["regression on components"] = regressed(shapes, recipe, seconds, rate)
+        reference = evaluation.Reference(archive, category)
         columns, energies, minutes = {}, {}, {}
         for label, (generator, took) in rows.items():
             other = CooperativeNet(
@@ -155,12 +156,11 @@ def main() -> None:
                 ("", other.generate(options.num, seed=options.seed)),
                 (", revised", other.synthesize(options.num, seed=options.seed)),
             ):
-                columns[label + kind] = evaluation.score_shapes(made, archive, category)
+                columns[label + kind] = evaluation.score_shapes(made, reference)
                 energies[label + kind] = float(model.energy(made).mean())
                 minutes[label + kind] = took
-        real = evaluation.real_shapes(model, archive, category)
-        columns["real test shapes"] = evaluation.score_shapes(real, archive, category)
-        energies["real test shapes"] = float(model.energy(real).mean())
+        columns["real test shapes"] = evaluation.score_real_shapes(reference, options.num)
+        energies["real test shapes"] = float(model.energy(reference.test).mean())
         print(f"\n{model.preset['id']}, {options.num} shapes, seed {options.seed}\n")
         print(
             "| | core minutes | energy | nearest share | nearest IoU | occupancy ratio | coverage "

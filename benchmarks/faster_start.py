@@ -91,14 +91,14 @@ def main():
             likelihood_steps=max(1, round(options.finish * budget / finish)),
         ),
     }
-    real = archive.occupancy[chosen & archive.is_test]
-    rows = {"real test shapes": (evaluation.score_shapes(real, archive, options.category), 0.0)}
+    reference = evaluation.Reference(archive, options.category)
+    rows = {"real test shapes": (evaluation.score_real_shapes(reference, 64), 0.0)}
     for name, recipe in turns.items():
         limit = budget if recipe is PAPER else float("inf")
         with tempfile.TemporaryDirectory() as folder:
             run = train(shapes, recipe, folder, callbacks=lambda *phase, n=limit: [StopAfter(n)])
         made = run.model.synthesize(64, seed=0)
-        rows[name] = (evaluation.score_shapes(made, archive, options.category), run.core_minutes)
+        rows[name] = (evaluation.score_shapes(made, reference), run.core_minutes)
         if options.sheets:
             folder = Path(options.sheets)
             folder.mkdir(parents=True, exist_ok=True)

@@ -6,17 +6,23 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from descnet3d import metrics
+from descnet3d import metrics, set_scores
+from descnet3d.models.classifier import ShapeClassifier
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.voxels import VoxelArchive, find_label
 
 COPY_IOU = 0.98
+INCEPTION_SPLITS = 10
 
 
 @dataclass(frozen=True)
 class SynthesisScores:
-    """How a set of shapes of one category compares with the training shapes of all categories.
+    """How a set of shapes compares with the training shapes, and with the test shapes.
+
+    The first are relative to the training shapes of all categories. From `coverage` on they are
+    relative to the test shapes of the category, and what stands beside them for real shapes are the
+    scores of as many training shapes. The last are there where a classifier judges.
 
     Attributes:
         shapes: how many there are.
@@ -27,11 +33,19 @@ class SynthesisScores:
         empty: how many are empty.
         alike: how many are identical to an earlier one.
         pairwise_iou: mean IoU of the pairs; the lower, the more diverse.
-        coverage: the share of the category's test shapes that are the nearest of one of them.
+        coverage: the share of the test shapes that are the nearest of one of them, by IoU.
+        matching_distance: the mean of 1 - IoU of a test shape and the nearest of them.
+        neighbour_accuracy: that of telling them from test shapes by the nearest other, by IoU.
+        chamfer_coverage: as `coverage`, by the Chamfer distance.
+        chamfer_matching_distance: as `matching_distance`, by the Chamfer distance.
+        chamfer_neighbour_accuracy: as `neighbour_accuracy`, by the Chamfer distance.
+        class_probability: the mean probability of the right category, by the classifier.
+        inception_score: of ten parts, by the classifier, where they are of all categories.
+        frechet_distance: to the test shapes, in the classifier's embedding.
     """
 
     shapes: int
-    nearest_share: float
+    nearest_share: float | None
     nearest_iou: float
     occupancy_ratio: float
     copies: float
@@ -39,43 +53,161 @@ class SynthesisScores:
     alike: int
     pairwise_iou: float
     coverage: float
+    matching_distance: float
+    neighbour_accuracy: float
+    chamfer_coverage: float
+    chamfer_matching_distance: float
+    chamfer_neighbour_accuracy: float
+    class_probability: float | None = None
+    inception_score: float | None = None
+    frechet_distance: float | None = None
+
+    def as_dict(self) -> dict[str, int | float]:
+        """The scores that there are, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def score_shapes(shapes: np.ndarray, archive: VoxelArchive, category: str) -> SynthesisScores:
-    """The scores of shapes, against an archive's training shapes.
+@dataclass(frozen=True)
+class Reference:
+    """What shapes are compared with.
+
+    Attributes:
+        archive: shapes of all categories, with the official split.
+        category: what the shapes should be; None where they should be of all.
+        classifier: who judges them; None for nobody.
+    """
+
+    archive: VoxelArchive
+    category: str | None
+    classifier: ShapeClassifier | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be compared."""
+        if self.category is not None:
+            find_label(self.category, self.archive.classes, "the archive")
+        if self.classifier is not None and self.classifier.classes != self.archive.classes:
+            raise ValueError(
+                f"the classifier knows {', '.join(self.classifier.classes)}, and the archive has "
+                f"{', '.join(self.archive.classes)}; give one with the same categories."
+            )
+        if len(self.test) < 2:
+            raise ValueError(
+                f"the archive has {len(self.test)} test shapes of the category {self.category!r}, "
+                "and at least two are needed; give one with the official split."
+            )
+
+    @property
+    def own(self) -> np.ndarray:
+        """Which shapes of the archive are of the category, bool ``[n]``."""
+        labels = self.archive.labels
+        if self.category is None:
+            return np.ones(len(labels), bool)
+        return labels == self.archive.classes.index(self.category)
+
+    @property
+    def test(self) -> np.ndarray:
+        """The test shapes of the category, occupancy ``[n, D, H, W]``."""
+        return self.archive.occupancy[self.archive.is_test & self.own]
+
+    def training(self, num: int, seed: int = 0) -> np.ndarray:
+        """So many of its training shapes, drawn without replacement; all where there are fewer."""
+        rows = np.flatnonzero(~self.archive.is_test & self.own)
+        drawn = np.random.default_rng(seed).permutation(rows)[:num]
+        return self.archive.occupancy[drawn]
+
+
+def score_shapes(
+    shapes: np.ndarray, reference: Reference, against_test: np.ndarray | None = None
+) -> SynthesisScores:
+    """The scores of shapes.
 
     Args:
         shapes: occupancy ``[n, D, H, W]``, at least two.
-        archive: shapes of all categories; its training part is the reference.
-        category: what the shapes should be.
+        reference: what they are compared with.
+        against_test: what is compared with the test shapes, where it is not `shapes` themselves:
+            real test shapes would be compared with themselves.
 
     Raises:
-        ValueError: when the archive doesn't have the category, or no test shapes of it.
+        ValueError: when the grids differ, or there are too few shapes.
     """
-    label = find_label(category, archive.classes, "the archive")
-    training = ~archive.is_test
-    reference, labels = archive.occupancy[training], archive.labels[training]
-    nearest = metrics.nearest_shapes(shapes, reference)
+    archive, category = reference.archive, reference.category
+    trained = ~archive.is_test
+    training, labels = archive.occupancy[trained], archive.labels[trained]
+    nearest = metrics.nearest_shapes(shapes, training)
     solid = (shapes > metrics.THRESHOLD).reshape(len(shapes), -1)
     distinct = len(np.unique(np.packbits(solid, axis=1), axis=0))
-    own = metrics.occupied_share(reference[labels == label]).mean()
+    own = metrics.occupied_share(archive.occupancy[trained & reference.own]).mean()
+    right = None
+    if category is not None:
+        right = float((labels[nearest.row] == archive.classes.index(category)).mean())
+    compared = shapes if against_test is None else against_test
+    judged = _judgement(shapes, compared, reference)
     return SynthesisScores(
         shapes=len(shapes),
-        nearest_share=float((labels[nearest.row] == label).mean()),
+        nearest_share=right,
         nearest_iou=float(nearest.iou.mean()),
         occupancy_ratio=float(metrics.occupied_share(shapes).mean() / own),
         copies=float((nearest.iou > COPY_IOU).mean()),
         empty=int((~solid.any(axis=1)).sum()),
         alike=len(shapes) - distinct,
         pairwise_iou=metrics.mean_pairwise_iou(shapes),
-        coverage=metrics.coverage(shapes, archive.occupancy[~training & (archive.labels == label)]),
+        **_set_scores(compared, reference.test),
+        class_probability=judged.get("class_probability"),
+        inception_score=judged.get("inception_score"),
+        frechet_distance=judged.get("frechet_distance"),
     )
+
+
+def _set_scores(shapes: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Coverage, matching distance and nearest-neighbour accuracy, by IoU and by Chamfer."""
+    scores: dict[str, float] = {}
+    even = min(len(shapes), len(test))  # sets of equal size make 0.5 the accuracy's middle
+    for prefix, distance in (
+        ("", lambda first, second: 1 - metrics.intersection_over_union(first, second)),
+        ("chamfer_", metrics.chamfer_distance),
+    ):
+        between = distance(shapes, test)
+        scores[f"{prefix}coverage"] = set_scores.coverage(between)
+        scores[f"{prefix}matching_distance"] = set_scores.minimum_matching_distance(between)
+        scores[f"{prefix}neighbour_accuracy"] = set_scores.nearest_neighbour_accuracy(
+            distance(shapes[:even], shapes[:even]),
+            between[:even, :even],
+            distance(test[:even], test[:even]),
+        )
+    return scores
+
+
+def _judgement(shapes: np.ndarray, compared: np.ndarray, reference: Reference) -> dict[str, float]:
+    """What the classifier says of the shapes."""
+    classifier, category = reference.classifier, reference.category
+    if classifier is None:
+        return {}
+    probabilities = classifier.probabilities(shapes)
+    scores = {
+        "frechet_distance": set_scores.frechet_distance(
+            classifier.embedding(compared), classifier.embedding(reference.test)
+        )
+    }
+    if category is not None:
+        own = classifier.classes.index(category)
+        scores["class_probability"] = float(probabilities[:, own].mean())
+    elif len(shapes) >= INCEPTION_SPLITS:
+        shuffled = np.random.default_rng(0).permutation(probabilities)
+        scores["inception_score"] = set_scores.inception_score(shuffled, INCEPTION_SPLITS)[0]
+    return scores
+
+
+def score_real_shapes(reference: Reference, num: int, seed: int = 0) -> SynthesisScores:
+    """The scores of the real test shapes, the best that can be asked for.
+
+    Where they would be compared with themselves, `num` real training shapes stand in for them.
+    """
+    return score_shapes(reference.test, reference, reference.training(num, seed))
 
 
 def evaluate_synthesis(
     model: DescriptorNet,
-    archive: VoxelArchive,
-    category: str,
+    reference: Reference,
     *,
     num: int = 64,
     seed: int = 0,
@@ -85,39 +217,26 @@ def evaluate_synthesis(
 
     Args:
         model: a descriptor.
-        archive: shapes of all categories, with the official split.
-        category: what the model was trained on.
+        reference: what they are compared with.
         num: how many shapes to synthesise.
         seed: their seed.
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: when the archive lacks the category or its test shapes, or has other grids.
+        ValueError: when the archive has other grids.
     """
-    real = real_shapes(model, archive, category)
+    require_grid(model, reference.archive)
     shapes = model.synthesize(num, seed=seed, progress=progress)
-    return score_shapes(shapes, archive, category), score_shapes(real, archive, category)
+    return score_shapes(shapes, reference), score_real_shapes(reference, num, seed)
 
 
-def real_shapes(model: DescriptorNet, archive: VoxelArchive, category: str) -> np.ndarray:
-    """The test shapes of a category, on the model's grid.
-
-    Raises:
-        ValueError: when there are fewer than two, or they are on other grids.
-    """
-    label = find_label(category, archive.classes, "the archive")
-    real = archive.occupancy[archive.is_test & (archive.labels == label)]
-    if len(real) < 2:
-        raise ValueError(
-            f"the archive has {len(real)} test shapes of the category {category!r}, and at least "
-            "two are needed; give one with the official split."
-        )
+def require_grid(model: DescriptorNet, archive: VoxelArchive) -> None:
+    """Raise a ValueError where an archive's shapes are on other grids than a model's."""
     if archive.occupancy.shape[1:] != model.grid:
         raise ValueError(
             f"the archive has grids of size {archive.occupancy.shape[1:]}, and the model makes "
             f"{model.grid}; give an archive of the model's size."
         )
-    return real
 
 
 @dataclass(frozen=True)
@@ -150,8 +269,7 @@ PATHS, STEPS = 16, 9
 
 def evaluate_cooperation(
     model: CooperativeNet,
-    archive: VoxelArchive,
-    category: str,
+    reference: Reference,
     *,
     num: int = 64,
     seed: int = 0,
@@ -161,8 +279,7 @@ def evaluate_cooperation(
 
     Args:
         model: a cooperative model.
-        archive: shapes of all categories, with the official split.
-        category: what the model was trained on.
+        reference: what they are compared with.
         num: how many shapes to generate.
         seed: of their latents.
         progress: whether to show a progress bar of the revision.
@@ -173,27 +290,26 @@ def evaluate_cooperation(
     Raises:
         ValueError: as `evaluate_synthesis`.
     """
-    real = real_shapes(model, archive, category)
-    own = archive.labels == archive.classes.index(category)
-    training = archive.occupancy[own & ~archive.is_test]
+    require_grid(model, reference.archive)
+    real, training = reference.test, reference.training(len(reference.archive.labels))
     generated = model.generate(num, seed=seed)
     revised = model.synthesize(num, seed=seed, progress=progress)
-    sets = {"synthesised": revised, "the generator alone": generated, "real test shapes": real}
+    sets = {"synthesised": revised, "the generator alone": generated}
+    columns = {name: score_shapes(shapes, reference) for name, shapes in sets.items()}
+    columns["real test shapes"] = score_real_shapes(reference, num, seed)
     drawn = model.draw_latents(2 * PATHS, seed)
     steps = []
     for first, last in zip(drawn[:PATHS], drawn[PATHS:], strict=True):
         steps.append(metrics.path_steps(model.interpolate(first, last, STEPS)))
     encoded = model.generate(latents=model.encode(real))
-    return {name: score_shapes(shapes, archive, category) for name, shapes in sets.items()}, (
-        LatentScores(
-            energy_generated=float(model.energy(generated).mean()),
-            energy_revised=float(model.energy(revised).mean()),
-            energy_real=float(model.energy(real).mean()),
-            encoded_iou=float(np.diagonal(metrics.intersection_over_union(encoded, real)).mean()),
-            nearest_iou_of_test=float(metrics.nearest_shapes(real, training).iou.mean()),
-            largest_step=float(np.max(steps, axis=1).mean()),
-            mean_step=float(np.mean(steps)),
-        )
+    return columns, LatentScores(
+        energy_generated=float(model.energy(generated).mean()),
+        energy_revised=float(model.energy(revised).mean()),
+        energy_real=float(model.energy(real).mean()),
+        encoded_iou=float(np.diagonal(metrics.intersection_over_union(encoded, real)).mean()),
+        nearest_iou_of_test=float(metrics.nearest_shapes(real, training).iou.mean()),
+        largest_step=float(np.max(steps, axis=1).mean()),
+        mean_step=float(np.mean(steps)),
     )
 
 
@@ -205,7 +321,7 @@ def table(columns: dict[str, SynthesisScores]) -> str:
     names = list(columns)
     headings = [*names, *(["ratio"] if len(names) == 2 else [])]
     lines = [f"| | {' | '.join(headings)} |", "|---" * (len(headings) + 1) + "|"]
-    rows = [asdict(scores) for scores in columns.values()]
+    rows = [scores.as_dict() for scores in columns.values()]
     for name in rows[0]:
         values = [row[name] for row in rows]
         whole = isinstance(values[0], int)

@@ -78,8 +78,8 @@ def train_preset(
         name: the preset's id; `<task>_<category>_<side>` if absent. Where no category is given,
             what stands there in an id of this form is what the shapes are called.
         category: what the shapes are.
-        labels: where a classifier is trained, an index into `classes` for each shape.
-        classes: the names of the categories, likewise.
+        labels: an index into `classes` for each shape; a classifier needs them.
+        classes: the names of the categories.
         flags: the command-line flags that make this recipe, kept in `recipe.flags`.
         sheet_every: minutes between sheets; 0 for none.
         terms: where the shapes come from and what their terms are, for the card.
@@ -142,6 +142,8 @@ def train_preset(
     in_form = re.fullmatch(rf"[a-z]+_(\w+)_{model.grid[0]}", name or "")
     kind = category or (in_form[1] if in_form else "shapes")
     name = name or f"{NAMES[recipe.task]}_{kind}_{model.grid[0]}"
+    several = [] if labels is None else [classes[label] for label in np.unique(labels)]
+    categories: dict[str, Any] = {"categories": several} if len(several) > 1 else {}
     what = f"A 3D DescriptorNet that {DEEDS.get(recipe.task)}: {kind.replace('_', ' ')}."
     if isinstance(model, ShapeClassifier):
         what = SUPERVISED.format(", ".join(classes))
@@ -150,6 +152,7 @@ def train_preset(
         id=name,
         task=recipe.task,
         category=kind,
+        **categories,
         description=what,
         training={
             "command": f"descnet3d train --flagfile=recipe.flags --data=ARCHIVE --out={name}",
@@ -273,11 +276,15 @@ def _ask(
     if write and task != own:
         raise ValueError(f"write needs the preset's own task, {own or 'synthesis'}, not {task}.")
     measured: dict[str, Any] = {}
+    of_several = category == model.preset.get("category") and model.preset.get("categories")
+    if task is None:
+        classifier = presets.reference_classifier(archive.classes, model.grid)
+        reference = evaluation.Reference(archive, None if of_several else category, classifier)
     if task is None and isinstance(model, CooperativeNet):
         columns, latents = evaluation.evaluate_cooperation(
-            model, archive, category, num=num, seed=seed, progress=progress
+            model, reference, num=num, seed=seed, progress=progress
         )
-        synthesized, generated, real = map(asdict, columns.values())
+        synthesized, generated, real = (scores.as_dict() for scores in columns.values())
         measured = {
             "scores": synthesized,
             "generator_scores": generated,
@@ -288,9 +295,9 @@ def _ask(
         printed = f"{evaluation.table(columns)}\n\n{evaluation.latent_table(latents)}"
     elif task is None:
         scores, tests = evaluation.evaluate_synthesis(
-            model, archive, category, num=num, seed=seed, progress=progress
+            model, reference, num=num, seed=seed, progress=progress
         )
-        measured = {"scores": asdict(scores), "real_scores": asdict(tests)}
+        measured = {"scores": scores.as_dict(), "real_scores": tests.as_dict()}
         words.append(f"--num={num}")
         printed = evaluation.table({"synthesised": scores, "real test shapes": tests})
     else:
@@ -300,8 +307,10 @@ def _ask(
         printed = reconstruction.table(rows)
         figures = {name: asdict(row) for name, row in rows.items()}
         measured = {"scores": figures.pop("this model"), "baselines": figures}
-    asked, own_shapes = task, archive.labels == archive.classes.index(category)
-    shown = archive.occupancy[archive.is_test & own_shapes][:SHEET_COLUMNS]
+    asked, shown = task, archive.occupancy[:0]
+    if task is not None:
+        own_shapes = archive.labels == archive.classes.index(category)
+        shown = archive.occupancy[archive.is_test & own_shapes][:SHEET_COLUMNS]
     return Finding(
         measured,
         [*words, f"--seed={seed}"],

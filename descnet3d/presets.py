@@ -6,12 +6,14 @@ import difflib
 import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from descnet3d import files, preset_config
 
 if TYPE_CHECKING:
+    from descnet3d.models.classifier import ShapeClassifier
     from descnet3d.models.descriptor import DescriptorNet
 
 INDEX_FORMAT = 1
@@ -109,6 +111,20 @@ def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> Descrip
     if not hasattr(model, "energy_of"):
         raise ValueError(f"{name} is a classifier, and a descriptor is needed here")
     return model
+
+
+def reference_classifier(
+    classes: Sequence[str], grid: tuple[int, int, int]
+) -> ShapeClassifier | None:
+    """The shipped classifier of just these categories on such grids; None where there is none."""
+    from descnet3d.models.classifier import ShapeClassifier
+
+    for preset in list_presets():
+        if preset.task == "classification" and preset.size == tuple(grid):
+            model = ShapeClassifier.from_preset(preset.path)
+            if model.classes == tuple(classes):
+                return model
+    return None
 
 
 def find(name: str | os.PathLike, task: str = "synthesis") -> Path:

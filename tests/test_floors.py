@@ -26,7 +26,17 @@ FLOORS = [
         "rasterization",
         "zips",
     },
-    {"voxels", "langevin", "chains", "batches", "metrics", "preset_folder", "checkpoints", "tasks"}
+    {
+        "set_scores",
+        "voxels",
+        "langevin",
+        "chains",
+        "batches",
+        "metrics",
+        "preset_folder",
+        "checkpoints",
+        "tasks",
+    }
     | {"latents"}
     | {"mesh_files", "matlab_files", "solids"},
     {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"},

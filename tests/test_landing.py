@@ -123,6 +123,34 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
     assert "regression_error" in history.history and "matching_loss" in history.history
 
 
+@pytest.mark.slow
+def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, tmp_path):
+    archive = voxels.read_archive(modelnet10)
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(~archive.is_test))[:64]
+    recipe, folder = replace(RECIPES["classifier"], classifier_steps=8), tmp_path / "classifier"
+    landing.train_preset(
+        archive.occupancy[rows],
+        recipe,
+        folder,
+        name="classifier_modelnet10_32",
+        labels=archive.labels[rows],
+        classes=archive.classes,
+    )
+    model = presets.load(folder)
+    assert model.classes == archive.classes and model.preset["category"] == "modelnet10"
+    table = landing.evaluate_preset(folder, archive, write=True)
+    scores = json.loads((folder / "config.json").read_text())["scores"]
+    test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
+    assert scores["accuracy"] == model.accuracy(*test)
+    assert f"{scores['accuracy']:.4g}" in table
+    assert f"{scores['accuracy']:.4g}" in (folder / "card.md").read_text()
+    assert Image.open(folder / "sheet.png").size[0] > 400
+    with pytest.raises(ValueError, match="descriptor is needed"):
+        presets.load_descriptor(folder)
+    with pytest.raises(ValueError, match="cannot be asked"):
+        landing.evaluate_preset(folder, archive, task=None)
+
+
 def test_a_card_needs_a_preset(tmp_path):
     with pytest.raises(PresetError, match="not a preset"):
         cards.write(tmp_path)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from sklearn.metrics import jaccard_score
 
 from descnet3d import metrics
@@ -53,3 +54,41 @@ def test_occupied_share_counts_voxels():
 def test_grids_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="same grid"):
         metrics.intersection_over_union(boxes(1), boxes(1, size=6))
+
+
+@pytest.mark.parametrize("distance", ["empty", "full"])
+def test_chamfer_distance_agrees_with_a_search_tree(distance):
+    generator = np.random.default_rng(1)
+    first, second = generator.random((2, 4, 7, 8, 9)) > (0.9 if distance == "empty" else 0.2)
+    found = metrics.chamfer_distance(first, second)
+    for i in range(4):
+        for j in range(4):
+            clouds = [
+                np.argwhere(metrics.surface_voxels(shapes)[k]) / 9
+                for shapes, k in ((first, i), (second, j))
+            ]
+            ways = [cKDTree(b).query(a)[0] ** 2 for a, b in (clouds, clouds[::-1])]
+            assert found[i, j] == pytest.approx(sum(way.mean() for way in ways))
+
+
+def test_a_shifted_plate_is_as_far_as_it_was_shifted():
+    plates = np.zeros((2, 8, 8, 8), bool)
+    plates[0, 1], plates[1, 4] = True, True
+    np.testing.assert_allclose(
+        metrics.chamfer_distance(plates, plates), 2 * (3 / 8) ** 2 * (1 - np.eye(2))
+    )
+
+
+def test_an_empty_shape_is_farther_than_any_other_from_all_but_itself():
+    np.testing.assert_allclose(metrics.chamfer_distance(boxes(0, 2), boxes(0)), [[0], [6]])
+    corner = np.zeros((1, 8, 8, 8), bool)
+    corner[0, 7, 7, 7] = True
+    assert metrics.chamfer_distance(boxes(1), corner)[0, 0] < 6
+
+
+def test_the_surface_of_a_box_is_all_but_its_inside():
+    solid = np.zeros((1, 8, 8, 8), bool)
+    solid[0, 1:6, 1:6, 1:6] = True
+    surface = metrics.surface_voxels(solid)
+    assert surface.sum() == 5**3 - 3**3 and not surface[0, 2:5, 2:5, 2:5].any()
+    assert metrics.surface_voxels(np.ones((1, 4, 4, 4))).sum() == 4**3 - 2**3  # the grid ends there

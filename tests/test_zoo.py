@@ -47,9 +47,8 @@ def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet1
     model = presets.load(name)
     archive = voxels.read_archive(modelnet10)
     # Another seed than the card's: the figures are the model's, not the seed's.
-    scores, real = evaluation.evaluate_synthesis(
-        model, archive, model.preset["category"], num=64, seed=1
-    )
+    reference = evaluation.Reference(archive, model.preset["category"])
+    scores, real = evaluation.evaluate_synthesis(model, reference, num=64, seed=1)
     assert scores.empty == 0 and scores.alike == 0
     assert abs(scores.occupancy_ratio - 1) < 0.15
     assert scores.nearest_share >= SHARE_FLOOR * real.nearest_share
@@ -80,11 +79,11 @@ def test_a_preset_of_a_task_is_ahead_of_every_baseline(name, data_folder):
 def test_a_cooperative_preset_generates_revises_and_encodes(name, modelnet10):
     model = presets.load(name)
     archive = voxels.read_archive(modelnet10)
-    category = model.preset["category"]
-    real = evaluation.real_shapes(model, archive, category)[:12]
+    reference = evaluation.Reference(archive, model.preset["category"])
+    real = reference.test[:12]
     generated, revised = model.generate(32, seed=1), model.synthesize(32, seed=1)
     assert model.energy(revised).mean() < model.energy(generated).mean()
-    scores = evaluation.score_shapes(revised, archive, category)
+    scores = evaluation.score_shapes(revised, reference)
     own = model.preset["real_scores"]["nearest_share"]
     assert scores.nearest_share >= GENERATED_SHARE_FLOOR * own
     assert scores.empty == 0 and scores.alike == 0 and scores.copies <= 0.05
