@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
+import numpy as np
 from keras import layers
 
 # A generator grows its shapes from a grid of this side, and draws them in patches of PATCH voxels.
@@ -18,6 +21,7 @@ def generator(
     seed_channels: int = 24,
     width: int = 64,
     voxel_mean: float = 0.5,
+    occupancy: float = 0.5,
 ) -> keras.Model:
     """A small generator: dense layers, then transposed convolutions that double the grid.
 
@@ -31,15 +35,19 @@ def generator(
         seed_channels: responses of each cell of the first grid, 4³.
         width: filters of the convolutions.
         voxel_mean: what model space subtracts from occupancy.
+        occupancy: about the share of occupied voxels that it begins with. From one half, sparse
+            shapes can drive it into the flat end of the sigmoid, where it stays.
 
     Returns:
         A network that maps Z, ``[n, latents]``, to positions in model space, ``[n, D, H, W, 1]``,
         whose occupancy is in (0, 1).
 
     Raises:
-        ValueError: when the grid can't be grown.
+        ValueError: when the grid can't be grown, or the occupancy is no share.
     """
     side = _coarse_side(size)
+    if not 0 < occupancy < 1:
+        raise ValueError(f"occupancy must be between 0 and 1, but it is {occupancy!r}.")
     inputs = keras.Input((latents,), name="latents")
     response = layers.Dense(
         hidden, activation="silu", kernel_initializer=_normal(latents, 1.0), name="dense_1"
@@ -81,6 +89,7 @@ def generator(
         PATCH,
         activation="sigmoid",
         kernel_initializer=_normal(width),
+        bias_initializer=keras.initializers.Constant(math.log(occupancy / (1 - occupancy))),
         dtype="float32",
         name="occupancy",
     )(response)
@@ -118,6 +127,54 @@ def encoder(
     response = layers.Dense(hidden, activation="silu", name="dense")(response)
     outputs = layers.Dense(2 * latents, name="mean_and_log_std")(response)
     return keras.Model(inputs, outputs, name="encoder")
+
+
+def principal_encoder(
+    shapes: np.ndarray,
+    *,
+    latents: int = 64,
+    voxel_mean: float = 0.5,
+    mirror_axes: tuple[int, ...] = (),
+    seed: int = 0,
+) -> keras.Model:
+    """The linear encoder whose latents are the shapes' whitened principal components.
+
+    Over the shapes each latent has mean 0 and variance 1, and no two of them are correlated, so
+    that draws from N(0, I) are like the latents of shapes, as far as two moments tell.
+
+    Args:
+        shapes: occupancy ``[n, D, H, W]``.
+        latents: d, how many components.
+        voxel_mean: what model space subtracts from occupancy.
+        mirror_axes: axes along which mirrored shapes count too.
+        seed: of the randomised decomposition.
+
+    Returns:
+        A network that maps positions ``[n, D, H, W, 1]`` to latents ``[n, d]``, of one dense layer
+        whose weights are not trained.
+
+    Raises:
+        ValueError: when there are fewer shapes than latents.
+    """
+    from sklearn.decomposition import PCA
+
+    mirrored = [np.flip(shapes, axis=axis + 1) for axis in mirror_axes]
+    rows = np.concatenate([shapes, *mirrored]).reshape(-1, shapes[0].size).astype(np.float32)
+    if len(rows) <= latents:
+        raise ValueError(
+            f"latents must be fewer than the shapes, of which there are {len(rows)}, but they are "
+            f"{latents}: take fewer (--generator_latents), or give more shapes."
+        )
+    found = PCA(latents, whiten=True, svd_solver="randomized", random_state=seed).fit(rows)
+    scale = np.sqrt(np.maximum(found.explained_variance_, 1e-12))
+    kernel = (found.components_ / scale[:, None]).T
+    bias = (voxel_mean - found.mean_) @ kernel
+    inputs = keras.Input((*shapes.shape[1:], 1), name="shapes")
+    flat = layers.Flatten(name="flatten")(inputs)
+    dense = layers.Dense(latents, trainable=False, name="components")
+    encoder = keras.Model(inputs, dense(flat), name="principal_encoder")
+    dense.set_weights([kernel, bias])
+    return encoder
 
 
 def _normal(fan_in: int, gain: float = 2.8) -> keras.initializers.Initializer:

@@ -47,14 +47,14 @@ class Recipe:
         matching_least_noise: the smallest size of the noise that paths begin at, relative to s.
         generator_latents: d, the length of the generator's latents.
         generator_std: σ, the standard deviation of what the generator leaves unexplained.
-        generator_steps: iterations in which it learns from the shapes alone, as an autoencoder.
+        generator_steps: iterations in which it learns from the shapes alone, by the regression of
+            each on its principal components.
         generator_batch_size: shapes an iteration, there.
         generator_learning_rate: Adam's largest learning rate there; it decays as in matching.
         cooperation_steps: iterations of cooperative training.
         cooperation_learning_rate: Adam's learning rate for the generator, there; the descriptor's
             is likelihood_learning_rate.
-        cooperation_anchor: whether the autoencoder's loss on the shapes is kept beside the
-            generator's regression.
+        cooperation_anchor: whether that regression is kept beside the one on revised shapes.
         inference_steps: Langevin steps that infer the latents anew before it; 0 for none.
         inference_step_size: √Δτ of these.
         classifier_steps: iterations of supervised training.
@@ -195,11 +195,11 @@ RECIPES = {
     "cooperative": Recipe(
         task="cooperative",
         matching_steps=0,
-        generator_steps=3000,
-        cooperation_steps=56,
+        generator_steps=2500,
+        cooperation_steps=200,
         cooperation_learning_rate=1e-4,
-        likelihood_learning_rate=5e-5,
-        likelihood_weight=0.01,
+        likelihood_learning_rate=1e-5,
+        likelihood_weight=0.003,
         chains_per_step=16,
         langevin_steps=25,
         langevin_temperature=0.0,

@@ -18,7 +18,7 @@ from descnet3d.chains import ChainSettings
 from descnet3d.checkpoints import CheckpointError, Progress, TrainingCheckpoint, restore, save
 from descnet3d.files import replacing
 from descnet3d.langevin import LangevinSettings
-from descnet3d.models.autoencoder import VariationalAutoencoder
+from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.classifier import ShapeClassifier
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
@@ -142,7 +142,7 @@ def _descriptor_plan(
         )
     phases = descriptor_phases(model, recipe)
     if recipe.task == "cooperative":
-        model, taught = generator_phases(model, recipe)
+        model, taught = generator_phases(model, recipe, shapes)
         phases += taught
     return model, phases
 
@@ -220,17 +220,25 @@ def descriptor_phases(model: DescriptorNet, recipe: Recipe) -> list[Phase]:
 
 
 def generator_phases(
-    descriptor: DescriptorNet, recipe: Recipe
+    descriptor: DescriptorNet, recipe: Recipe, shapes: np.ndarray
 ) -> tuple[CooperativeNet, list[Phase]]:
     """A new generator for a descriptor: taught by the shapes, then by the descriptor."""
     keras.utils.set_random_seed(recipe.seed)
-    side = descriptor.grid[0]
     generator = generators.generator(
-        side, latents=recipe.generator_latents, voxel_mean=descriptor.voxel_mean
+        descriptor.grid[0],
+        latents=recipe.generator_latents,
+        voxel_mean=descriptor.voxel_mean,
+        occupancy=float(np.clip(shapes.mean(), 1e-3, 1 - 1e-3)),
     )
-    autoencoder = VariationalAutoencoder(
+    autoencoder = Autoencoder(
         generator,
-        generators.encoder(side, latents=recipe.generator_latents),
+        generators.principal_encoder(
+            shapes,
+            latents=recipe.generator_latents,
+            voxel_mean=descriptor.voxel_mean,
+            mirror_axes=tuple(int(axis) for axis in recipe.mirror_axes),
+            seed=recipe.seed,
+        ),
         generator_std=recipe.generator_std,
         voxel_mean=descriptor.voxel_mean,
         seed=recipe.seed,
@@ -262,7 +270,7 @@ def generator_phases(
     def by_the_shapes(batches: int, epochs: int) -> ShapeModel:
         rate = _decaying(recipe.generator_learning_rate, recipe, batches * epochs)
         optimizer = keras.optimizers.Adam(rate, **average)
-        autoencoder.compile(optimizer, divergence_warmup=epochs // 3)
+        autoencoder.compile(optimizer)
         return autoencoder
 
     def by_the_descriptor(batches: int, epochs: int) -> ShapeModel:

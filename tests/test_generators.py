@@ -44,6 +44,30 @@ def test_grids_that_cannot_be_grown_are_refused(size):
         generators.generator(size)
 
 
+def test_a_generator_begins_at_the_occupancy_that_it_is_told():
+    generator = generators.generator(16, latents=3, occupancy=0.1)
+    drawn = ops.convert_to_numpy(generator(np.zeros((1, 3), "float32"))) + 0.5
+    assert 0.08 < drawn.mean() < 0.125
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        generators.generator(16, occupancy=0.0)
+
+
+def test_principal_components_are_whitened_and_agree_with_a_singular_value_decomposition():
+    shapes = (np.random.default_rng(0).random((40, 16, 16, 16)) < 0.3).astype("float32")
+    shapes[:20, 3:9] = 1  # one direction that stands out
+    encoder = generators.principal_encoder(shapes, latents=3, voxel_mean=0.2, mirror_axes=(0,))
+    every = np.concatenate([shapes, shapes[:, ::-1]])
+    found = ops.convert_to_numpy(encoder(every[..., None] - 0.2))
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(found, rowvar=False), np.eye(3), atol=1e-2)
+    rows = every.reshape(80, -1) - every.reshape(80, -1).mean(axis=0)
+    left = np.linalg.svd(rows, full_matrices=False)[0][:, 0] * np.sqrt(79)
+    assert abs(np.corrcoef(found[:, 0], left)[0, 1]) > 0.999
+    assert encoder.trainable_variables == []
+    with pytest.raises(ValueError, match="fewer than the shapes, of which there are 40"):
+        generators.principal_encoder(shapes, latents=40)
+
+
 def test_the_divergence_is_that_of_normal_distributions():
     generator, encoder = small(latents=2)
     head = encoder.get_layer("mean_and_log_std")

@@ -97,6 +97,7 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
     recipe = replace(
         RECIPES["cooperative"],
         start="synthesis_toilet_32",
+        generator_latents=5,
         generator_steps=4,
         cooperation_steps=2,
         batch_size=4,

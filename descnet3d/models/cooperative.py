@@ -19,7 +19,7 @@ from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.chains import ChainSettings
 from descnet3d.fitting import MaximumLikelihood
 from descnet3d.langevin import LangevinSettings, langevin_dynamics
-from descnet3d.models.autoencoder import VariationalAutoencoder
+from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.models.shape_model import Optimized
@@ -43,7 +43,7 @@ class Teaching:
     """
 
     inference: LangevinSettings | None = None
-    anchor: VariationalAutoencoder | None = None
+    anchor: Autoencoder | None = None
 
 
 @keras.saving.register_keras_serializable("descnet3d")
