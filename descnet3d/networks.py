@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers
@@ -239,11 +239,12 @@ def build(name: str, size: int = 32, reference_std: float = 0.5) -> keras.Model:
     return base(size, channels=channels, code=code, reference_std=reference_std)
 
 
-def intermediates(network: keras.Model) -> keras.Model:
+def intermediates(network: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
     """The network with the responses of its convolutions and dense layers as outputs, by name.
 
     Args:
         network: a functional network, of this module or a user's own.
+        names: the layers that are wanted; None for all.
 
     Returns:
         A model that maps ``[n, D, H, W, 1]`` to a dictionary of layer names to responses, all but
@@ -262,4 +263,10 @@ def intermediates(network: keras.Model) -> keras.Model:
         raise ValueError(
             "network has no convolution or hidden dense layer of its own to take responses from."
         )
-    return keras.Model(network.inputs, outputs)
+    missing = [name for name in names or () if name not in outputs]
+    if missing:
+        raise ValueError(
+            f"layers must be among {', '.join(outputs)}, but one of them is {missing[0]!r}."
+        )
+    chosen = outputs if names is None else {name: outputs[name] for name in names}
+    return keras.Model(network.inputs, chosen)

@@ -30,6 +30,11 @@ CLASSES = {
     "ShapeClassifier": ModelClass(
         "descnet3d.models.classifier", ("network",), ("classes", "voxel_mean")
     ),
+    "VoxelClassifier": ModelClass(
+        "descnet3d.models.voxel_classifier",
+        ("network", "readout"),
+        ("voxel_mean", "reference_std", "sampling", "classes", "pooling"),
+    ),
 }
 
 

@@ -44,7 +44,7 @@ FLOORS = [
     {"view", "models.energy_based", "models.autoencoder", "models.saved_model"}
     | {"folder_archives", "voxel_builder"},
     {"models.descriptor", "models.classifier"},
-    {"models.cooperative", "callbacks"},
+    {"models.cooperative", "models.voxel_classifier", "callbacks"},
     {"presets", "latent_sheets", "evaluation", "training", "reconstruction", "classification"}
     | {
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",

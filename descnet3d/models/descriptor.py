@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -78,7 +78,7 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
         self._compiled_energy = backend.compiled(self.energy_of)
         self.sampler = LangevinSampler(self.energy_of, self.sampling_noise)
-        self._compiled_features: Any = None
+        self._compiled_features: dict[Any, Any] = {}
 
     # --- The model ---------------------------------------------------------------------------
 
@@ -113,32 +113,56 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         """
         return self._in_batches(self._compiled_energy, shapes, batch_size)
 
-    def features(self, shapes: Any, batch_size: int = 32) -> np.ndarray:
+    def features(
+        self,
+        shapes: Any,
+        batch_size: int = 32,
+        *,
+        layers: Sequence[str] | None = None,
+        regions: int = 1,
+        contractions: Sequence[float] = (1.0,),
+    ) -> np.ndarray:
         """What the network sees in each shape: its intermediate responses, pooled over space.
 
         Args:
             shapes: occupancy in [0, 1], ``[n, D, H, W]``.
             batch_size: shapes at a time.
+            layers: the names of the layers; None for all convolutions and dense layers.
+            regions: the grid is cut into so many regions along each axis, and pooled in each.
+            contractions: what positions in model space are multiplied by before the network sees
+                them; features are those of each, one after the other. Contracted shapes lie on the
+                way from grey to the data, where a pretrained network has most to decide.
 
         Returns:
             A float32 array ``[n, d]``, in the network's order: for each layer whose responses lie
-            in space (convolutions, responses of patches) the mean and the maximum of each filter's,
-            and the responses of the other dense layers.
+            in space (convolutions, responses of patches) the mean and the maximum of each filter's
+            in each region, and the responses of the other dense layers.
 
         Raises:
-            ValueError: when the shapes are not occupancy on the model's grid.
+            ValueError: when the shapes are not occupancy on the model's grid, there is no such
+                layer, or regions don't fill a layer's grid.
         """
-        if self._compiled_features is None:
-            intermediates = networks.intermediates(self.network)
-            order = [layer.name for layer in self.network.layers]
+        require_positive_integer("regions", regions)
+        key = (tuple(layers) if layers is not None else None, regions)
+        if key not in self._compiled_features:
+            intermediates = networks.intermediates(self.network, layers)
+            names = [layer.name for layer in self.network.layers]
+            # A dictionary's order is the backend's; the features' is the network's.
+            order = [name for name in names if name in intermediates.output]
+            for name in order:
+                _require_regions(name, intermediates.output[name].shape, regions)
 
             def features(positions: Any) -> Any:
                 responses = intermediates(positions)
-                # A dictionary's order is the backend's; the features' is the network's.
-                return _pooled([responses[name] for name in order if name in responses])
+                return _pooled([responses[name] for name in order], regions)
 
-            self._compiled_features = backend.compiled(features)
-        return self._in_batches(self._compiled_features, shapes, batch_size)
+            self._compiled_features[key] = backend.compiled(features)
+        found = self._compiled_features[key]
+
+        def every(positions: Any) -> Any:
+            return ops.concatenate([found(size * positions) for size in contractions], axis=1)
+
+        return self._in_batches(every, shapes, batch_size)
 
     def synthesize(
         self,
@@ -361,16 +385,43 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         )
 
 
-def _pooled(responses: list[Any]) -> Any:
-    """Mean and maximum over space of each convolution's responses; other responses as they are."""
+def _grid_of(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """The grid of a layer's responses; that of patches ``[n, p, c]`` is a cube."""
+    if len(shape) == 5:
+        return shape[1], shape[2], shape[3]
+    side = round(shape[1] ** (1 / 3))
+    return (side, side, side) if len(shape) == 3 and side**3 == shape[1] else None
+
+
+def _require_regions(name: str, shape: tuple[int, ...], regions: int) -> None:
+    grid = _grid_of(shape) if len(shape) in (3, 5) else None
+    if regions > 1 and len(shape) in (3, 5) and (not grid or any(side % regions for side in grid)):
+        raise ValueError(
+            f"regions must divide the grid of each layer, but {name} gives {list(shape)} and "
+            f"regions is {regions}: name other layers, or take fewer regions."
+        )
+
+
+def _pooled(responses: list[Any], regions: int) -> Any:
+    """Mean and maximum over each region of responses in space; other responses as they are."""
     parts = []
     for response in responses:
-        if len(response.shape) == 5:
-            parts += [ops.mean(response, (1, 2, 3)), ops.max(response, (1, 2, 3))]
-        elif len(response.shape) == 3:
-            parts += [ops.mean(response, 1), ops.max(response, 1)]
-        else:
+        if len(response.shape) not in (3, 5):
             parts.append(response)
+            continue
+        axes = tuple(range(1, len(response.shape) - 1))
+        if regions > 1:
+            channels = response.shape[-1]
+            sides = [
+                cells
+                for side in _grid_of(response.shape) or ()
+                for cells in (regions, side // regions)
+            ]
+            response = ops.reshape(response, (-1, *sides, channels))
+            axes = (2, 4, 6)
+        for pool in (ops.mean, ops.max):
+            pooled = pool(response, axes)
+            parts.append(ops.reshape(pooled, (-1, int(np.prod(pooled.shape[1:])))))
     return ops.concatenate(parts, axis=1)
 
 
