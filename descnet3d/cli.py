@@ -100,6 +100,16 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     outputs.report([write(shapes)], len(shapes), started)
 
 
+# Of all scores, those that a list of presets shows.
+HEADLINES = (
+    "nearest_share",
+    "nearest_iou",
+    "class_probability",
+    "absolute_error",
+    "iou",
+    "accuracy",
+)
+
 # --- presets --------------------------------------------------------------------------------------
 
 
@@ -107,7 +117,9 @@ def _list_presets(arguments: Sequence[str], values: flags.FlagValues) -> None:
     rows = [("ID", "CATEGORY", "TASK", "SIZE", "PARAMETERS", "SCORES")]
     for preset in descnet3d.list_presets():
         size = "x".join(map(str, preset.size))
-        scores = ", ".join(f"{name} {value:.3g}" for name, value in preset.scores.items())
+        scores = ", ".join(
+            f"{name} {value:.3g}" for name, value in preset.scores.items() if name in HEADLINES
+        )
         parameters = f"{preset.parameters:,}"
         rows.append((preset.id, preset.category, preset.task, size, parameters, scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

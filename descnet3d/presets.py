@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from descnet3d.models.descriptor import DescriptorNet
 
 INDEX_FORMAT = 1
+_DESCRIPTORS = ("DescriptorNet", "CooperativeNet")
 
 
 class PresetNotFoundError(ValueError):
@@ -107,10 +108,10 @@ def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> Descrip
     Raises:
         ValueError: the preset is a classifier; or as in `load`.
     """
-    model = load(name, task)
-    if not hasattr(model, "energy_of"):
+    folder = find(name, task)
+    if preset_config.class_of(preset_config.read_config(folder))[0] not in _DESCRIPTORS:
         raise ValueError(f"{name} is a classifier, and a descriptor is needed here")
-    return model
+    return load(folder)
 
 
 def reference_classifier(

@@ -436,7 +436,7 @@ def test_the_table_of_presets(monkeypatch, workplace, capsys):
             "toilet",
             (32, 32, 32),
             2_900_000,
-            {"iou": 0.8125, "copies": 0.0},
+            {"nearest_iou": 0.8125, "copies": 0.0, "class_probability": 1.0},
             workplace,
         ),
         presets.Preset("recovery_x_8", "recovery", "x", (8, 8, 16), 12, {}, workplace),
@@ -445,7 +445,8 @@ def test_the_table_of_presets(monkeypatch, workplace, capsys):
     assert cli.main(["presets"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "ID                   CATEGORY  TASK       SIZE      PARAMETERS  SCORES",
-        "synthesis_toilet_32  toilet    synthesis  32x32x32  2,900,000   iou 0.812, copies 0",
+        "synthesis_toilet_32  toilet    synthesis  32x32x32  2,900,000   nearest_iou 0.812, "
+        "class_probability 1",
         "recovery_x_8         x         recovery   8x8x16    12",
     ]
 
