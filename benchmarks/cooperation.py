@@ -3,10 +3,10 @@
     python benchmarks/cooperation.py --data=modelnet10_32.npz --presets cooperative_toilet_32
 
 For each cooperative preset two more generators of its size are trained on the same shapes, each for
-the processor time that the preset's generator took (autoencoder and cooperation together): as the
-decoder of a variational autoencoder, and by plain regression of the shapes on their whitened
-principal components. Sixty-four shapes each, of the same latents, as they are and revised by the
-preset's descriptor, against the training shapes of all categories.
+the processor time that the preset's generator took (regression and cooperation together): as the
+decoder of a variational autoencoder, and by regression of the shapes on their whitened principal
+components to the end. Sixty-four shapes each, of the same latents, as they are and revised by the
+preset's descriptor, against the real shapes of all categories and by the reference classifier.
 """
 
 from __future__ import annotations
@@ -16,22 +16,30 @@ import time
 
 import keras
 import numpy as np
-from sklearn.decomposition import PCA
 
 from descnet3d import evaluation, generators, outputs, presets
-from descnet3d.batches import VoxelBatches
-from descnet3d.models.autoencoder import VariationalAutoencoder
+from descnet3d.models.autoencoder import Autoencoder, VariationalAutoencoder
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.voxels import read_archive
+
+FIGURES = (
+    "nearest_share",
+    "nearest_iou",
+    "occupancy_ratio",
+    "coverage",
+    "matching_distance",
+    "pairwise_iou",
+    "class_probability",
+    "frechet_distance",
+)
 
 
 class UntilTime(keras.callbacks.Callback):
     """Lowers the learning rate by a cosine over the processor time, and ends the fit at its end."""
 
-    def __init__(self, seconds, rate):
+    def __init__(self, started, seconds, rate):
         super().__init__()
-        self.seconds, self.rate = seconds, rate
-        self.started = time.process_time()
+        self.started, self.seconds, self.rate = started, seconds, rate
 
     def on_train_batch_end(self, batch, logs=None):
         share = min(1.0, (time.process_time() - self.started) / self.seconds)
@@ -41,84 +49,64 @@ class UntilTime(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class Pairs(keras.utils.PyDataset):
-    """Whitened principal components and their shapes, in model space."""
-
-    def __init__(self, shapes, batch_size, length, mirror_axes, voxel_mean, seed):
-        super().__init__()
-        self.voxel_mean = voxel_mean
-        self.batches = VoxelBatches(shapes, batch_size, seed=seed, mirror_axes=mirror_axes)
-        mirrored = [np.flip(shapes, axis=axis + 1) for axis in mirror_axes]
-        every = np.concatenate([shapes, *mirrored]).reshape(-1, shapes[0].size)
-        self.components = PCA(length, whiten=True, random_state=seed).fit(every.astype(np.float32))
-
-    def __len__(self):
-        return len(self.batches)
-
-    def on_epoch_end(self):
-        self.batches.epoch += 1
-
-    def __getitem__(self, index):
-        batch = self.batches[index]
-        latents = self.components.transform(batch.reshape(len(batch), -1))
-        return latents.astype(np.float32), batch[..., None] - self.voxel_mean
-
-
-def autoencoded(shapes, recipe, seconds, rate):
-    """The decoder of a variational autoencoder, and what it took."""
+def taught(shapes, recipe, seconds, encoder, learner, **compiled):
+    """A generator taught by the shapes alone, begun at their occupancy; and what it took."""
     keras.utils.set_random_seed(recipe["seed"])
-    length, side = recipe["generator_latents"], shapes.shape[1]
-    generator = generators.generator(side, latents=length, voxel_mean=recipe["voxel_mean"])
-    model = VariationalAutoencoder(
+    started = time.process_time()
+    length, rate = recipe["generator_latents"], recipe["generator_learning_rate"]
+    generator = generators.generator(
+        shapes.shape[1],
+        latents=length,
+        voxel_mean=recipe["voxel_mean"],
+        occupancy=float(shapes.mean()),
+    )
+    model = learner(
         generator,
-        generators.encoder(side, latents=length),
+        encoder(length),
         generator_std=recipe["generator_std"],
         voxel_mean=recipe["voxel_mean"],
     )
-    batches = -(-len(shapes) // recipe["generator_batch_size"])
-    warmup = round(recipe["generator_steps"] / batches / 3)  # as in the preset's own recipe
     optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.99)
-    model.compile(optimizer, divergence_warmup=warmup)
-    clock = UntilTime(seconds, rate)
+    model.compile(optimizer, **compiled)
     model.fit(
         shapes,
         batch_size=recipe["generator_batch_size"],
         mirror_axes=tuple(map(int, recipe["mirror_axes"])),
         epochs=10**6,
-        callbacks=[clock],
+        callbacks=[UntilTime(started, seconds, rate)],
         verbose=0,
     )
-    return generator, (time.process_time() - clock.started) / 60
-
-
-def regressed(shapes, recipe, seconds, rate):
-    """A generator of principal components, and what it took."""
-    keras.utils.set_random_seed(recipe["seed"])
-    length, side = recipe["generator_latents"], shapes.shape[1]
-    generator = generators.generator(side, latents=length, voxel_mean=recipe["voxel_mean"])
-    # From an occupancy of one half this loss runs into empty shapes, where the sigmoid is flat.
-    mean = shapes.mean()
-    generator.get_layer("occupancy").bias.assign([np.log(mean / (1 - mean))])
-    started = time.process_time()
-    pairs = Pairs(
-        shapes,
-        recipe["generator_batch_size"],
-        length,
-        tuple(map(int, recipe["mirror_axes"])),
-        recipe["voxel_mean"],
-        recipe["seed"],
-    )
-    optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.99)
-    scale = shapes[0].size / (2 * recipe["generator_std"] ** 2)
-
-    def loss(truth, drawn):  # -log p(Y | Z), on the scale of the autoencoder's
-        return scale * keras.losses.mean_squared_error(truth, drawn)
-
-    generator.compile(optimizer, loss=loss, jit_compile=False)
-    clock = UntilTime(seconds, rate)
-    clock.started = started
-    generator.fit(pairs, epochs=10**6, shuffle=False, callbacks=[clock], verbose=0)
     return generator, (time.process_time() - started) / 60
+
+
+def autoencoded(shapes, recipe, seconds):
+    """The decoder of a variational autoencoder, and what it took."""
+    batches = -(-len(shapes) // recipe["generator_batch_size"])
+    return taught(
+        shapes,
+        recipe,
+        seconds,
+        lambda length: generators.encoder(shapes.shape[1], latents=length),
+        VariationalAutoencoder,
+        divergence_warmup=round(recipe["generator_steps"] / batches / 3),
+    )
+
+
+def regressed(shapes, recipe, seconds):
+    """A generator of principal components, and what it took."""
+    return taught(
+        shapes,
+        recipe,
+        seconds,
+        lambda length: generators.principal_encoder(
+            shapes,
+            latents=length,
+            voxel_mean=recipe["voxel_mean"],
+            mirror_axes=tuple(map(int, recipe["mirror_axes"])),
+            seed=recipe["seed"],
+        ),
+        Autoencoder,
+    )
 
 
 def main() -> None:
@@ -140,13 +128,14 @@ def main() -> None:
         category, recipe = model.preset["category"], training["recipe"]
         own = archive.labels == archive.classes.index(category)
         shapes = archive.occupancy[own & ~archive.is_test]
-        seconds, rate = 60 * training["core_minutes"], recipe["generator_learning_rate"]
+        seconds = 60 * training["core_minutes"]
         rows = {"cooperative": (model.generator, training["core_minutes"])}
         if "autoencoder" in options.rivals:
-            rows["variational autoencoder"] = autoencoded(shapes, recipe, seconds, rate)
+            rows["variational autoencoder"] = autoencoded(shapes, recipe, seconds)
         if "regression" in options.rivals:
-            rows["regression on components"] = regressed(shapes, recipe, seconds, rate)
-        reference = evaluation.Reference(archive, category)
+            rows["regression on components"] = regressed(shapes, recipe, seconds)
+        classifier = presets.reference_classifier(archive.classes, model.grid)
+        reference = evaluation.Reference(archive, category, classifier)
         columns, energies, minutes = {}, {}, {}
         for label, (generator, took) in rows.items():
             other = CooperativeNet(
@@ -162,19 +151,13 @@ def main() -> None:
         columns["real test shapes"] = evaluation.score_real_shapes(reference, options.num)
         energies["real test shapes"] = float(model.energy(reference.test).mean())
         print(f"\n{model.preset['id']}, {options.num} shapes, seed {options.seed}\n")
-        print(
-            "| | core minutes | energy | nearest share | nearest IoU | occupancy ratio | coverage "
-            "| pairwise IoU |"
-        )
-        print("|---" * 8 + "|")
+        print(f"| | core minutes | energy | {' | '.join(FIGURES)} |")
+        print("|---" * (len(FIGURES) + 3) + "|")
         for label, row in columns.items():
             took = f"{minutes[label]:.1f}" if label in minutes else ""
-            print(
-                f"| {label} | {took} | {energies[label]:.1f} | {row.nearest_share:.3f} | "
-                f"{row.nearest_iou:.3f} | {row.occupancy_ratio:.3f} | {row.coverage:.3f} | "
-                f"{row.pairwise_iou:.3f} |",
-                flush=True,
-            )
+            scores = row.as_dict()
+            cells = " | ".join(f"{scores[name]:.3f}" for name in FIGURES)
+            print(f"| {label} | {took} | {energies[label]:.1f} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
