@@ -49,6 +49,7 @@ PICTURES = {
     "recovery": "test shapes with hidden voxels, as recovered, and whole",
     "super_resolution": "coarse test shapes, as refined, and the truth",
     "cooperative": "shapes of the generator, the same revised, and paths between two",
+    "features": "test shapes that this classifier takes for something else",
     "classification": "test shapes that this classifier takes for something else",
 }
 
@@ -86,6 +87,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         f"{config['weights']['dtype']}.",
         *_energy_lines(model),
         *_generator_lines(model),
+        *_pooling_lines(model),
         "",
         "## Training",
         "",
@@ -147,7 +149,7 @@ def _synthesis_table(
 
 
 def _energy_lines(model: dict[str, Any]) -> list[str]:
-    if "sampling" not in model:
+    if "sampling" not in model or "pooling" in model:
         return []
     return [
         f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
@@ -156,6 +158,21 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
         "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
         "{contraction} between them.".format(**model["sampling"]),
     ]
+
+
+def _pooling_lines(model: dict[str, Any]) -> list[str]:
+    if "pooling" not in model:
+        return []
+    return [
+        "- Features: mean and largest responses of {layers} in {regions}³ regions, of shapes that "
+        "are contracted towards grey by {contractions}.".format(**_in_words(model["pooling"])),
+    ]
+
+
+def _in_words(pooling: dict[str, Any]) -> dict[str, Any]:
+    joined = {"layers": ", ".join(pooling["layers"])}
+    factors = ", ".join(f"{factor:g}" for factor in pooling["contractions"])
+    return {**pooling, **joined, "contractions": factors}
 
 
 def _generator_lines(model: dict[str, Any]) -> list[str]:

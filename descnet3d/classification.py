@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from descnet3d.models.classifier import ShapeClassifier
+from descnet3d.models.voxel_classifier import VoxelClassifier
 from descnet3d.voxels import VoxelArchive
+
+Classifier = ShapeClassifier | VoxelClassifier
 
 # The quantile of a normal distribution within which 95 % lie.
 Z_95 = 1.959964
@@ -67,7 +70,7 @@ def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Classi
     )
 
 
-def evaluate_classifier(model: ShapeClassifier, archive: VoxelArchive) -> ClassificationScores:
+def evaluate_classifier(model: Classifier, archive: VoxelArchive) -> ClassificationScores:
     """The scores of a classifier on an archive's test shapes.
 
     Raises:

@@ -28,7 +28,8 @@ class Command(NamedTuple):
 
     Attributes:
         name: what is typed.
-        arguments: the names of the arguments that it takes before its flags, for the help.
+        arguments: the names of the arguments that it takes before its flags, for the help; those
+            in brackets may be left out.
         summary: one line, without a full stop.
         description: what it does, in whole sentences.
         example: a call that works.
@@ -103,7 +104,7 @@ def _run(command: Command, words: Sequence[str]) -> int:
 def _parse(command: Command, values: flags.FlagValues, words: Sequence[str]) -> list[str]:
     values.set_gnu_getopt(True)  # flags may follow arguments
     arguments = values([command.name, *words])[1:]
-    missing = command.arguments[len(arguments) :]
+    missing = [name for name in command.arguments[len(arguments) :] if name[0] != "["]
     if missing:
         raise UsageError(f"{' and '.join(missing)} missing, as in: {command.example}")
     surplus = arguments[len(command.arguments) :]

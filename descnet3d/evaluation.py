@@ -182,7 +182,6 @@ def _judgement(shapes: np.ndarray, compared: np.ndarray, reference: Reference) -
     classifier, category = reference.classifier, reference.category
     if classifier is None:
         return {}
-    probabilities = classifier.probabilities(shapes)
     scores = {
         "frechet_distance": set_scores.frechet_distance(
             classifier.embedding(compared), classifier.embedding(reference.test)
@@ -190,9 +189,10 @@ def _judgement(shapes: np.ndarray, compared: np.ndarray, reference: Reference) -
     }
     if category is not None:
         own = classifier.classes.index(category)
-        scores["class_probability"] = float(probabilities[:, own].mean())
-    elif len(shapes) >= INCEPTION_SPLITS:
-        shuffled = np.random.default_rng(0).permutation(probabilities)
+        scores["class_probability"] = float(classifier.probabilities(shapes)[:, own].mean())
+    elif len(compared) >= INCEPTION_SPLITS:  # the score grows with their number
+        judged = classifier.probabilities(compared)
+        shuffled = np.random.default_rng(0).permutation(judged)
         scores["inception_score"] = set_scores.inception_score(shuffled, INCEPTION_SPLITS)[0]
     return scores
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,10 +29,11 @@ from descnet3d.models.classifier import ShapeClassifier
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.saved_model import SavedModel
+from descnet3d.models.voxel_classifier import VoxelClassifier
 from descnet3d.preset_config import CONFIG, as_json, read_config
 from descnet3d.recipes import Recipe
 from descnet3d.tasks import Task, task_of
-from descnet3d.training import train
+from descnet3d.training import require_labels, train
 from descnet3d.voxels import VoxelArchive
 
 SHEET_SHAPES = 16
@@ -42,6 +44,7 @@ NAMES = {
     "recovery": "recovery",
     "super_resolution": "superres",
     "cooperative": "cooperative",
+    "features": "features",
     "classification": "classifier",
 }
 DEEDS = {
@@ -51,6 +54,10 @@ DEEDS = {
     "cooperative": "synthesises with a generator that it has taught",
 }
 SUPERVISED = "A supervised 3D CNN, by which generated shapes are judged; its categories: {}."
+UNSUPERVISED = (
+    "A logistic regression on what a 3D DescriptorNet, trained without labels, sees in shapes; "
+    "its categories: {}."
+)
 
 
 def train_preset(
@@ -78,7 +85,7 @@ def train_preset(
         name: the preset's id; `<task>_<category>_<side>` if absent. Where no category is given,
             what stands there in an id of this form is what the shapes are called.
         category: what the shapes are.
-        labels: an index into `classes` for each shape; a classifier needs them.
+        labels: an index into `classes` for each shape; classifiers need them.
         classes: the names of the categories.
         flags: the command-line flags that make this recipe, kept in `recipe.flags`.
         sheet_every: minutes between sheets; 0 for none.
@@ -89,18 +96,21 @@ def train_preset(
 
     Raises:
         OutputError: when the folder holds a finished preset already.
+        ValueError: as `training.train`, and where features have no labels to be judged by.
     """
     folder = Path(folder)
     refuse_finished(folder)
+    if recipe.task == "features":
+        require_labels(shapes, labels, classes)
     meshes.open3d()  # the sheets need it: better said now than after the training
     work = folder / "training"
 
     task = task_of(asdict(recipe))
     shown = shapes[:SHEET_COLUMNS]
 
-    def draw(model: SavedModel, path: Path, title: str | None = None) -> None:
-        if isinstance(model, ShapeClassifier):
-            assert labels is not None  # train sees to it
+    def draw(model: SavedModel | VoxelClassifier, path: Path, title: str | None = None) -> None:
+        if isinstance(model, classification.Classifier):
+            assert labels is not None  # train and require_labels see to it
             _save_judged(model, shapes, labels, path)
         elif isinstance(model, DescriptorNet):
             _save_sheet(model, task, shown, path, title)
@@ -127,7 +137,7 @@ def train_preset(
                 f"{start.reference_std}; give the recipe the same."
             )
         network = start.network
-    model, core_minutes = train(
+    trained, core_minutes = train(
         shapes,
         recipe,
         work,
@@ -136,6 +146,11 @@ def train_preset(
         classes=classes,
         callbacks=watching,
     )
+    model: SavedModel | VoxelClassifier = trained
+    if recipe.task == "features" and isinstance(trained, DescriptorNet):
+        started = time.process_time()
+        model = VoxelClassifier(trained).fit(shapes, labels, classes, seed=recipe.seed)
+        core_minutes += (time.process_time() - started) / 60
     words = [*(flags or []), *([f"--category={category}"] if category else [])]
     if name and not category:
         words.append(f"--id={name}")
@@ -145,8 +160,9 @@ def train_preset(
     several = [] if labels is None else [classes[label] for label in np.unique(labels)]
     categories: dict[str, Any] = {"categories": several} if len(several) > 1 else {}
     what = f"A 3D DescriptorNet that {DEEDS.get(recipe.task)}: {kind.replace('_', ' ')}."
-    if isinstance(model, ShapeClassifier):
-        what = SUPERVISED.format(", ".join(classes))
+    if isinstance(model, classification.Classifier):
+        said = SUPERVISED if isinstance(model, ShapeClassifier) else UNSUPERVISED
+        what = said.format(", ".join(classes))
     model.save_preset(
         folder,
         id=name,
@@ -189,7 +205,7 @@ def evaluate_preset(
     seed: int = 0,
     write: bool = False,
     progress: bool = False,
-) -> str:
+) -> Finding:
     """Measure what a preset does.
 
     Args:
@@ -204,16 +220,16 @@ def evaluate_preset(
         progress: whether to show a progress bar.
 
     Returns:
-        A Markdown table: synthesised shapes' figures beside those of the real test shapes; the
-        errors of recovered or super-resolved test shapes beside those of simple baselines; the
-        accuracy of a classifier.
+        Synthesised shapes' figures beside those of the real test shapes; the errors of recovered
+        or super-resolved test shapes beside those of simple baselines; the accuracy of a
+        classifier.
 
     Raises:
         ValueError: when `write` is asked for with another task than the preset's own.
     """
     folder = Path(folder)
     model = presets.load(folder)
-    if isinstance(model, ShapeClassifier):
+    if isinstance(model, classification.Classifier):
         if not isinstance(task, str):
             raise ValueError(f"{folder} holds a classifier, which cannot be asked anything else.")
         found = _judge(model, archive)
@@ -227,7 +243,7 @@ def evaluate_preset(
             path.write_text(as_json(config), encoding="utf-8")
         found.draw(folder / "sheet.png")
         cards.write(folder)
-    return found.printed
+    return found
 
 
 class Finding(NamedTuple):
@@ -246,7 +262,7 @@ class Finding(NamedTuple):
     draw: Callable[[Path], None]
 
 
-def _judge(model: ShapeClassifier, archive: VoxelArchive) -> Finding:
+def _judge(model: classification.Classifier, archive: VoxelArchive) -> Finding:
     """How a classifier does on the test shapes."""
     scores = classification.evaluate_classifier(model, archive)
     test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
@@ -320,7 +336,7 @@ def _ask(
 
 
 def _save_judged(
-    model: ShapeClassifier, shapes: np.ndarray, labels: np.ndarray, path: Path
+    model: classification.Classifier, shapes: np.ndarray, labels: np.ndarray, path: Path
 ) -> None:
     """A sheet of shapes that a classifier takes for something else, or of the first where none."""
     found = model.probabilities(shapes).argmax(axis=1)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 INDEX_FORMAT = 1
 _DESCRIPTORS = ("DescriptorNet", "CooperativeNet")
+# What else does a task, where no preset of a category is trained for it alone: a generator's shapes,
+# revised by the descriptor that has taught it, are synthesised too.
+_INSTEAD = {"synthesis": ("cooperative",)}
 
 
 class PresetNotFoundError(ValueError):
@@ -84,7 +87,8 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
     """Loads a pretrained model.
 
     Args:
-        name: a category (`"toilet"`), for the best preset of it; the id of a preset
+        name: a category (`"toilet"`), for the best preset of it (where none is trained for
+            synthesis alone, the cooperative one synthesises); the id of a preset
             (`"synthesis_toilet_32"`); or a folder that `DescriptorNet.save_preset` wrote. A folder
             that is called like a category or a preset is given as `"./toilet"` or as a `Path`.
         task: what the model is for, where `name` is a category.
@@ -149,11 +153,11 @@ def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
                 "folder yourself and give its path"
             )
         presets = list_presets()
-        for preset in presets:
-            if name == preset.id or (
-                preset.default and (name, task) == (preset.category, preset.task)
-            ):
-                return preset.path
+        for wanted in _that_do(task):
+            for preset in presets:
+                named = preset.default and (name, wanted) == (preset.category, preset.task)
+                if name == preset.id or named:
+                    return preset.path
         if not _looks_like_a_path(name):
             raise PresetNotFoundError(_not_found(name, task, presets))
     folder = Path(name)
@@ -231,6 +235,11 @@ def _zoo() -> Path:
     return beside if (beside / "index.json").is_file() and not inside.is_dir() else inside
 
 
+def _that_do(task: str) -> tuple[str, ...]:
+    """The tasks of the presets that do a task, the best first."""
+    return (task, *_INSTEAD.get(task, ()))
+
+
 def _looks_like_a_path(name: str) -> bool:
     # A bare word that is no folder is more likely a misspelt category than a misspelt folder.
     return os.sep in name or name in (os.curdir, os.pardir) or os.path.isdir(name)
@@ -241,7 +250,7 @@ def _not_found(name: str, task: str, presets: list[Preset]) -> str:
     tasks = [preset.task for preset in presets if preset.category == name]
     if tasks:
         return f"{wanted}; for {name} there is one of: {', '.join(sorted(set(tasks)))}"
-    of_task = sorted({preset.category for preset in presets if preset.task == task})
+    of_task = sorted({preset.category for preset in presets if preset.task in _that_do(task)})
     if presets and not of_task:
         known = ", ".join(sorted({preset.task for preset in presets}))
         return f"{wanted}: nothing here is trained for {task!r}; there is: {known}"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-TASKS = ("synthesis", "recovery", "super_resolution", "cooperative", "classification")
+TASKS = ("synthesis", "recovery", "super_resolution", "cooperative", "features", "classification")
 # The iterations of which a task needs some.
 PHASES = {
     "synthesis": ("matching_steps", "likelihood_steps"),
@@ -22,10 +22,11 @@ class Recipe:
     A run pretrains for `matching_steps` iterations, then maximises the likelihood for
     `likelihood_steps`; either may be 0. A cooperative run then teaches a generator, by the shapes
     alone for `generator_steps` and by the descriptor for `cooperation_steps`. A classifier, no
-    descriptor, is trained with labels for `classifier_steps`.
+    descriptor, is trained with labels for `classifier_steps`. A run for features fits a logistic
+    regression, with labels, to what the descriptor sees.
 
     Attributes:
-        task: synthesis, recovery, super_resolution, cooperative or classification.
+        task: synthesis, recovery, super_resolution, cooperative, features or classification.
         corruption: which voxels recovery is trained to find: voxels, half, block or scan, and the
             share that is hidden, as in voxels:0.7.
         ratio: the side of the blocks whose averages super-resolution starts from, in voxels.
@@ -148,7 +149,8 @@ class Recipe:
         for name in (*every, "matching_warmup", "inference_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
-        if not any(getattr(self, name) for name in own):
+        taken_as_it_is = self.task == "features" and self.start
+        if not any(getattr(self, name) for name in own) and not taken_as_it_is:
             none = "both are 0" if len(own) > 1 else "it is 0"
             raise ValueError(f"{' or '.join(own)} must be positive; {none}.")
         for task in ("cooperative", "classification"):
@@ -207,6 +209,9 @@ RECIPES = {
         average=0.99,
         batch_size=16,
     ),
+    # A descriptor of all categories, and a logistic regression on what it sees; where it is trained
+    # already (`start`), with matching_steps=0.
+    "features": Recipe(task="features", matching_steps=24000, average=0.9995, mirror_axes="0"),
     # A supervised network, by which generated shapes are judged.
     "classifier": Recipe(
         task="classification",

@@ -151,12 +151,7 @@ def _classifier_plan(
     shapes: np.ndarray, recipe: Recipe, labels: np.ndarray | None, classes: Sequence[str]
 ) -> tuple[ShapeClassifier, list[Phase]]:
     """A supervised classifier, and what it goes through."""
-    if labels is None or len(set(np.asarray(labels).tolist())) < 2:
-        raise ValueError(
-            "labels of at least two categories are needed to train a classifier: give data of "
-            "several, and no category."
-        )
-    labels = as_labels(labels, len(shapes), len(classes))
+    labels = require_labels(shapes, labels, classes)
     keras.utils.set_random_seed(recipe.seed)
     model = ShapeClassifier(
         networks.classifier(shapes.shape[1], len(classes)),
@@ -172,6 +167,18 @@ def _classifier_plan(
 
     steps = recipe.classifier_steps
     return model, [Phase("classifier", steps, recipe.batch_size, by_labels, labels)]
+
+
+def require_labels(
+    shapes: np.ndarray, labels: np.ndarray | None, classes: Sequence[str]
+) -> np.ndarray:
+    """Labels of at least two categories, or a ValueError that says what is missing."""
+    if labels is None or len(set(np.asarray(labels).tolist())) < 2:
+        raise ValueError(
+            "labels of at least two categories are needed to train a classifier: give data of "
+            "several, and no category."
+        )
+    return as_labels(labels, len(shapes), len(classes))
 
 
 class Phase(NamedTuple):

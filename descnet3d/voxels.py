@@ -38,6 +38,15 @@ class VoxelArchive(NamedTuple):
     is_test: np.ndarray
     ids: tuple[str, ...]
 
+    def select(self, rows: np.ndarray) -> VoxelArchive:
+        """The shapes of these rows, in their order; `classes` stays complete."""
+        return self._replace(
+            occupancy=self.occupancy[rows],
+            labels=self.labels[rows],
+            is_test=self.is_test[rows],
+            ids=tuple(self.ids[row] for row in rows),
+        )
+
 
 def as_occupancy(
     shapes, name: str = "shapes", size: tuple[int, int, int] | None = None

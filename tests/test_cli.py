@@ -1,5 +1,6 @@
 """The command line: what it writes, and how it fails."""
 
+import json
 import os
 import subprocess
 import sys
@@ -302,7 +303,10 @@ def test_when_keras_cannot_start_its_reason_is_the_line(preset):
         ("train --data=shapes.npz --out=new --sheet_every=-1", "--sheet_every=-1"),
         ("train --data=shapes.npz --out=new --bach_size=2", "Did you mean: batch_size"),
         ("evaluate noise", "--data missing"),
-        ("evaluate --data=shapes.npz", "NAME missing, as in: descnet3d evaluate toilet"),
+        ("evaluate --data=shapes.npz", "0 presets given, and one is needed, as NAME or --preset"),
+        ("evaluate noise --preset=noise --data=shapes.npz", "2 presets given, and one is needed"),
+        ("evaluate noise --paper --data=shapes.npz", "1 presets given, and --paper takes none"),
+        ("evaluate --paper --write --data=shapes.npz", "--write is for a preset, not for --paper"),
         ("evaluate noise --data=shapes.npz --num=1", "--num=1"),
         ("evaluate noise --data=shapes.npz --seed=x", "--seed=x"),
     ],
@@ -350,6 +354,7 @@ def test_training_fails_before_it_begins(flags, message, archive, no_training, c
     [
         ("./zebras --data=shapes.npz", "there is no such folder"),
         ("NAME --data=nowhere.npz", "there is no file nowhere.npz"),
+        ("NAME --data=shapes.npz --json=nowhere/x.json", "the folder"),
         ("NAME --data=shapes.npz --category=nigth_lamp", 'Did you mean "night_lamp"'),
     ],
 )
@@ -381,8 +386,13 @@ def test_evaluation_fails_before_it_synthesises(
 
 def test_evaluation_prints_a_table_and_leaves_the_preset_alone(preset, archive, capsys):
     before = {path.name: path.read_bytes() for path in presets.find(preset).iterdir()}
-    assert cli.main(["evaluate", preset, "--data=shapes.npz", "--num=2"]) == 0
+    words = f"evaluate --preset={preset} --data=shapes.npz --num=2 --json=scores.json"
+    assert cli.main(words.split()) == 0
     lines = capsys.readouterr().out.splitlines()
+    written = json.loads(Path("scores.json").read_text())
+    assert written["preset"] == preset and written["scores"]["shapes"] == 2
+    nearest = [f"{written[scores]['nearest_iou']:.3f}" for scores in ("scores", "real_scores")]
+    assert any(line.startswith(f"| nearest_iou | {' | '.join(nearest)} |") for line in lines)
     assert lines[0] == "| | synthesised | real test shapes | ratio |"
     assert "| shapes | 2 | 3 | |" in lines
     assert before == {path.name: path.read_bytes() for path in presets.find(preset).iterdir()}

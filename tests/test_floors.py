@@ -50,7 +50,7 @@ FLOORS = [
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",
         "datasets.voxel_folder.voxel_folder_dataset_builder",
     },
-    {"landing", "shape_sources", "voxelize_command", "outputs"},
+    {"landing", "paper_tables", "shape_sources", "voxelize_command", "outputs"},
     {"reconstruction_commands", "latent_commands"},
     {"cli"},
 ]

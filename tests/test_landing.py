@@ -9,6 +9,7 @@ from PIL import Image
 
 from descnet3d import cards, landing, presets, voxels
 from descnet3d.files import OutputError
+from descnet3d.models.voxel_classifier import VoxelClassifier
 from descnet3d.preset_config import PresetError
 from descnet3d.recipes import RECIPES
 
@@ -51,7 +52,7 @@ def test_the_logs_are_read_by_tensorboard(trained):
 @pytest.mark.slow
 def test_evaluation_writes_the_figures_that_it_prints(trained, modelnet10):
     archive = voxels.read_archive(modelnet10)
-    table = landing.evaluate_preset(trained, archive, num=4, write=True)
+    table = landing.evaluate_preset(trained, archive, num=4, write=True).printed
     scores = json.loads((trained / "config.json").read_text())["scores"]
     assert f"{scores['nearest_iou']:.3f}" in table
     card = (trained / "card.md").read_text()
@@ -66,17 +67,12 @@ def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, t
     archive = voxels.read_archive(modelnet10, "toilet")
     few = np.flatnonzero(archive.is_test)[:6], np.flatnonzero(~archive.is_test)[:16]
     rows = np.concatenate(few)
-    archive = archive._replace(
-        occupancy=archive.occupancy[rows],
-        labels=archive.labels[rows],
-        is_test=archive.is_test[rows],
-        ids=tuple(archive.ids[row] for row in rows),
-    )
+    archive = archive.select(rows)
     recipe = replace(RECIPES[task], matching_steps=4, sampling_steps=6)
     folder = tmp_path / "toilets"
     landing.train_preset(archive.occupancy[6:], recipe, folder, category="toilet")
     assert "Not evaluated yet" in (folder / "card.md").read_text()
-    table = landing.evaluate_preset(folder, archive, write=True)
+    table = landing.evaluate_preset(folder, archive, write=True).printed
     config = json.loads((folder / "config.json").read_text())
     assert config["task"] == task
     card = (folder / "card.md").read_text()
@@ -109,7 +105,7 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
     folder = tmp_path / "toilets"
     landing.train_preset(shapes, recipe, folder, category="toilet")
     archive = voxels.read_archive(modelnet10)
-    table = landing.evaluate_preset(folder, archive, num=4, write=True)
+    table = landing.evaluate_preset(folder, archive, num=4, write=True).printed
     config = json.loads((folder / "config.json").read_text())
     assert config["id"] == "cooperative_toilet_32" and config["model"]["class"] == "CooperativeNet"
     assert len(list((folder / "training" / "tensorboard").iterdir())) == 2
@@ -139,7 +135,7 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
     )
     model = presets.load(folder)
     assert model.classes == archive.classes and model.preset["category"] == "modelnet10"
-    table = landing.evaluate_preset(folder, archive, write=True)
+    table = landing.evaluate_preset(folder, archive, write=True).printed
     scores = json.loads((folder / "config.json").read_text())["scores"]
     test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
     assert scores["accuracy"] == model.accuracy(*test)
@@ -150,6 +146,33 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
         presets.load_descriptor(folder)
     with pytest.raises(ValueError, match="cannot be asked"):
         landing.evaluate_preset(folder, archive, task=None)
+
+
+@pytest.mark.slow
+def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10, tmp_path):
+    archive = voxels.read_archive(modelnet10)
+    few = archive.select(np.random.default_rng(0).permutation(len(archive.labels))[:120])
+    recipe = replace(RECIPES["features"], start="synthesis_toilet_32", matching_steps=0)
+    trained, folder = ~few.is_test, tmp_path / "features"
+    with pytest.raises(ValueError, match="labels of at least two categories"):
+        landing.train_preset(few.occupancy, recipe, folder)
+    landing.train_preset(
+        few.occupancy[trained],
+        recipe,
+        folder,
+        name="features_modelnet10_32",
+        labels=few.labels[trained],
+        classes=few.classes,
+    )
+    config = json.loads((folder / "config.json").read_text())
+    assert config["task"] == "features" and config["category"] == "modelnet10"
+    found = landing.evaluate_preset(folder, few, write=True)
+    # The network is the one that it started from: so are its responses, and the figures follow.
+    start = VoxelClassifier(presets.load("synthesis_toilet_32"))
+    start.fit(few.occupancy[trained], few.labels[trained], few.classes)
+    accuracy = start.score(few.occupancy[few.is_test], few.labels[few.is_test])
+    assert found.measured["scores"]["accuracy"] == pytest.approx(accuracy, abs=0.05)
+    assert "in 4³ regions" in (folder / "card.md").read_text()
 
 
 def test_a_card_needs_a_preset(tmp_path):

@@ -46,6 +46,8 @@ def zoo(tmp_path, monkeypatch):
     write_config(zoo, "synthesis", "night_stand", 32, default=True)
     write_config(zoo, "recovery", "night_stand", 32)
     write_config(zoo, "recovery", "chair", 32)
+    write_config(zoo, "cooperative", "toilet", 32)
+    write_config(zoo, "cooperative", "bed", 32)
     presets.build_index(zoo)
     monkeypatch.setattr(presets, "_zoo", lambda: zoo)
     workplace = tmp_path / "workplace"
@@ -58,6 +60,8 @@ def zoo(tmp_path, monkeypatch):
     ("name", "task", "found"),
     [
         ("toilet", "synthesis", "synthesis_toilet_32"),
+        ("bed", "synthesis", "cooperative_bed_32"),
+        ("toilet", "cooperative", "cooperative_toilet_32"),
         ("night_stand", "synthesis", "synthesis_night_stand_32"),
         ("night_stand", "recovery", "recovery_night_stand_32"),
         ("chair", "recovery", "recovery_chair_32"),
@@ -89,10 +93,22 @@ def test_a_word_is_a_preset_before_it_is_a_folder(zoo):
         ("nightstand", "synthesis", 'no synthesis preset .nightstand.*Did you mean "night_stand"?'),
         ("Night Stand", "synthesis", 'Did you mean "night_stand"?'),
         ("synthesis_toilet_23", "synthesis", 'Did you mean "synthesis_toilet_32"?'),
-        ("zebra", "synthesis", "no folder of that name. The categories .*: night_stand, toilet"),
+        (
+            "zebra",
+            "synthesis",
+            "no folder of that name. The categories .*: bed, night_stand, toilet",
+        ),
         ("chair", "synthesis", "no synthesis preset 'chair'; for chair there is one of: recovery"),
-        ("toilet", "sythesis", "sythesis preset 'toilet'; for toilet there is one of: synthesis"),
-        ("zebra", "sythesis", "nothing here is trained for 'sythesis'; .*: recovery, synthesis"),
+        (
+            "toilet",
+            "sythesis",
+            "sythesis preset 'toilet'; for toilet there is one of: cooperative, synthesis",
+        ),
+        (
+            "zebra",
+            "sythesis",
+            "nothing here is trained for 'sythesis'; .*: cooperative, recovery, synthesis",
+        ),
         ("./chairs", "synthesis", "there is no such folder"),
         ("", "synthesis", "no synthesis preset ''"),
         (".", "synthesis", "no config.json; DescriptorNet.save_preset writes"),

@@ -126,11 +126,8 @@ class VoxelClassifier:
         shapes = as_occupancy(shapes, "shapes", self.grid)
         found = self.features(shapes)
         more = None if unlabelled is None else self.features(unlabelled)
-        groups = np.unique(
-            np.packbits(shapes.reshape(len(shapes), -1) > 0.5, axis=1), axis=0, return_inverse=True
-        )[1]
         return self.fit_features(
-            found, labels, classes, groups.ravel(), unlabelled=more, strength=strength, seed=seed
+            found, labels, classes, groups_of(shapes), unlabelled=more, strength=strength, seed=seed
         )
 
     def fit_features(
@@ -291,7 +288,14 @@ class VoxelClassifier:
         model.preset = {key: value for key, value in config.items() if key != "model"}
         return model
 
-    from_preset = load
+    # As every model of the zoo is saved and read.
+    save_preset, from_preset = save, load
+
+
+def groups_of(shapes: np.ndarray) -> np.ndarray:
+    """A number for each shape of occupancy ``[n, D, H, W]``; identical ones have the same."""
+    solid = np.packbits(shapes.reshape(len(shapes), -1) > 0.5, axis=1)
+    return np.unique(solid, axis=0, return_inverse=True)[1].ravel()
 
 
 def _spatial_layers(network: keras.Model) -> list[Any]:

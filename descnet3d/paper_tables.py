@@ -1,0 +1,338 @@
+"""The paper's tables, with what the shipped presets do beside what the paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from descnet3d import classification, evaluation, networks, presets, reconstruction, set_scores
+from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.voxel_classifier import VoxelClassifier, groups_of
+from descnet3d.tasks import Recovery
+from descnet3d.voxels import VoxelArchive
+
+# What the paper's poster and tables print (Xie et al., CVPR 2018).
+PAPER_ACCURACY = {
+    "Geometry Image": 0.884,
+    "PANORAMA-NN": 0.911,
+    "ECC": 0.900,
+    "3D ShapeNets": 0.835,
+    "DeepPano": 0.855,
+    "SPH": 0.798,
+    "VConv-DAE": 0.805,
+    "3D-GAN": 0.910,
+    "3D DescriptorNet": 0.924,
+}
+PAPER_INCEPTION = {
+    "3D ShapeNets": 4.13,
+    "3D-GAN": 8.66,
+    "3D-VAE": 11.02,
+    "3D DescriptorNet": 11.77,
+}
+CATEGORIES = (
+    *("bathtub", "bed", "chair", "desk", "dresser"),
+    *("monitor", "night_stand", "sofa", "table", "toilet"),
+)
+PAPER_PROBABILITY: dict[str, tuple[float, ...]] = {
+    "3D DescriptorNet": (0.8348, 0.9202, 0.9920, 0.8203, 0.7678)
+    + (0.9473, 0.7195, 0.9480, 0.8910, 0.9701),
+    "3D-GAN": (0.7017, 0.7775, 0.9700, 0.7936, 0.6314) + (0.2493, 0.6853, 0.9276, 0.8377, 0.8569),
+}
+PAPER_RECOVERY: dict[str, tuple[float, ...]] = {
+    "3D DescriptorNet": (0.0152, 0.0068, 0.0118, 0.0122, 0.0038)
+    + (0.0103, 0.0080, 0.0068, 0.0051, 0.0119),
+    "3D-GAN": (0.0266, 0.0240, 0.0238, 0.0298, 0.0384) + (0.0220, 0.0370, 0.0186, 0.0326, 0.0180),
+}
+HIDDEN = Recovery("voxels:0.7")
+
+
+@dataclass
+class Table:
+    """Figures in rows and columns.
+
+    Attributes:
+        title: what they are.
+        columns: the names of the columns.
+        rows: by the name of a row, its figures in the order of the columns; None where there is
+            none.
+        notes: what has to be known to read it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, list[float | None]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table as JSON has it: a row is an object of what is there, by column."""
+        rows = {
+            name: {
+                column: value
+                for column, value in zip(self.columns, row, strict=True)
+                if value is not None
+            }
+            for name, row in self.rows.items()
+        }
+        return {"title": self.title, "rows": rows, "notes": self.notes}
+
+    def as_markdown(self) -> str:
+        """The table as Markdown."""
+        lines = [f"### {self.title}", "", f"| | {' | '.join(self.columns)} |"]
+        lines.append("|---" * (len(self.columns) + 1) + "|")
+        for name, row in self.rows.items():
+            cells = ["" if value is None else f"{value:.4g}" for value in row]
+            lines.append("|" + "".join(f" {cell} |" if cell else " |" for cell in [name, *cells]))
+        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
+
+
+def paper_tables(
+    archive: VoxelArchive, *, num: int = 64, seed: int = 0, progress: bool = False
+) -> list[Table]:
+    """Measures the shipped presets as the paper measures its models.
+
+    Args:
+        archive: ModelNet10 with its official split.
+        num: how many shapes each synthesis preset makes.
+        seed: of these shapes, and of the hidden voxels.
+        progress: whether to show a progress bar with the time left.
+
+    Returns:
+        Classification, inception score, softmax class probability and recovery error. Where no
+        preset is shipped, a row holds the paper's figures alone.
+
+    Raises:
+        ValueError: when the archive has other categories than ModelNet10, or no test shapes.
+    """
+    if archive.classes != CATEGORIES or not archive.is_test.any():
+        raise ValueError(
+            f"the paper's tables need ModelNet10's test shapes of {', '.join(CATEGORIES)}, and the "
+            f"archive has {int(archive.is_test.sum())} of {', '.join(archive.classes)}."
+        )
+    grid = archive.occupancy.shape[1:]
+    shipped = {
+        (preset.task, preset.category): preset
+        for preset in presets.list_presets()
+        if preset.default and preset.size == grid
+    }
+    judge = presets.reference_classifier(archive.classes, grid)
+    steps = [
+        *_classification(archive, shipped.get(("features", "modelnet10")), seed),
+        *_inception(archive, shipped.get(("synthesis", "modelnet10")), judge, num, seed),
+        *_class_probability(archive, shipped, judge, num, seed),
+        *_recovery(archive, shipped, seed),
+    ]
+    tables: dict[str, Table] = {}
+    bar = tqdm(
+        total=sum(step.cost for step in steps), disable=not progress, unit="", dynamic_ncols=True
+    )
+    with bar:
+        bar.bar_format = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+        for step in steps:
+            bar.set_description(step.what)
+            table = tables.setdefault(step.table.title, step.table)
+            for name, row in step.measure():
+                table.rows[name] = row
+            bar.update(step.cost)
+    return list(tables.values())
+
+
+@dataclass
+class _Step:
+    """A part of the work: what it adds to which table, and about how long it takes."""
+
+    table: Table
+    what: str
+    cost: float
+    measure: Callable[[], Iterator[tuple[str, list[float | None]]]]
+
+
+def _classification(archive: VoxelArchive, preset: presets.Preset | None, seed: int) -> list[_Step]:
+    table = Table(
+        "Classification of the ModelNet10 test shapes by unsupervised features",
+        ("accuracy", "from", "to"),
+        {f"{name} (paper)": [value, None, None] for name, value in PAPER_ACCURACY.items()},
+        ["Accuracy of a multinomial logistic regression, and its 95 % confidence interval."],
+    )
+
+    def row(probabilities: np.ndarray) -> list[float | None]:
+        labels = archive.labels[archive.is_test]
+        scores = classification.score_probabilities(probabilities, labels)
+        return [scores.accuracy, scores.accuracy_low, scores.accuracy_high]
+
+    def shipped() -> Iterator[tuple[str, list[float | None]]]:
+        assert preset is not None
+        model = presets.load(preset.path)
+        yield f"`{preset.id}`", row(model.probabilities(archive.occupancy[archive.is_test]))
+
+    def others() -> Iterator[tuple[str, list[float | None]]]:
+        assert preset is not None
+        model = VoxelClassifier.load(preset.path)
+        keras.utils.set_random_seed(seed)
+        recipe = model.preset["training"]["recipe"]
+        untrained = DescriptorNet(
+            networks.build(recipe["network"], model.grid[0], recipe["reference_std"]),
+            voxel_mean=model.descriptor.voxel_mean,
+            reference_std=model.descriptor.reference_std,
+        )
+        other = VoxelClassifier(untrained, pooling=model.pooling)
+        voxels = archive.occupancy.reshape(len(archive.occupancy), -1).astype(np.float32)
+        for name, features in (
+            ("the same regression, on the same network untrained", None),
+            ("the same regression, on raw voxels", voxels),
+        ):
+            found = other.features(archive.occupancy) if features is None else features
+            trained = ~archive.is_test
+            other.fit_features(
+                found[trained],
+                archive.labels[trained],
+                archive.classes,
+                groups_of(archive.occupancy[trained]),
+                seed=seed,
+            )
+            logits = other.logits_of(found[archive.is_test])
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            yield name, row(odds / odds.sum(axis=1, keepdims=True))
+
+    if preset is None:
+        return [_Step(table, "classification", 0, lambda: iter(()))]
+    return [_Step(table, preset.id, 20, shipped), _Step(table, "raw voxels", 120, others)]
+
+
+def _inception(
+    archive: VoxelArchive, preset: presets.Preset | None, judge: Any, num: int, seed: int
+) -> list[_Step]:
+    splits = evaluation.INCEPTION_SPLITS
+    count = max(3 * num, splits)
+    table = Table(
+        "Inception score of one model of all ten categories",
+        ("inception score", "standard deviation", "of the real test shapes'"),
+        {f"{name} (paper)": [value, None, None] for name, value in PAPER_INCEPTION.items()},
+        [
+            f"Ten parts of {count} shapes; the paper's reference classifier, of 40 categories, is "
+            "not to be had, so only the last column compares."
+        ],
+    )
+
+    def measure() -> Iterator[tuple[str, list[float | None]]]:
+        assert preset is not None
+        model = presets.load(preset.path)
+        draw = np.random.default_rng(seed)
+        test = archive.occupancy[archive.is_test]
+        real = judge.probabilities(test[draw.permutation(len(test))[:count]])
+        best = set_scores.inception_score(real, splits)
+        made = judge.probabilities(model.synthesize(count, seed=seed))
+        score = set_scores.inception_score(made, splits)
+        yield "real test shapes", [*best, 1.0]
+        yield f"`{preset.id}`", [*score, score[0] / best[0]]
+
+    if preset is None or judge is None:
+        return [_Step(table, "inception score", 0, lambda: iter(()))]
+    return [_Step(table, preset.id, count, measure)]
+
+
+def _class_probability(
+    archive: VoxelArchive, shipped: dict, judge: Any, num: int, seed: int
+) -> list[_Step]:
+    columns = ("synthesis preset", "cooperative preset", "real test shapes")
+    table = Table(
+        "Softmax class probability",
+        (*columns, *(f"{name} (paper)" for name in PAPER_PROBABILITY)),
+        notes=[
+            f"Of {num} shapes each. The paper's reference classifier is another; the ratio to the "
+            "real test shapes is what compares."
+        ],
+    )
+    measured: dict[str, list[float | None]] = {}
+
+    def category_row(index: int, category: str) -> Iterator[tuple[str, list[float | None]]]:
+        own = archive.is_test & (archive.labels == index)
+
+        def probability(shapes: np.ndarray) -> float:
+            return float(judge.probabilities(shapes)[:, index].mean())
+
+        row: list[float | None] = []
+        for task in ("synthesis", "cooperative"):
+            preset = shipped.get((task, category))
+            made = presets.load(preset.path).synthesize(num, seed=seed) if preset else None
+            row.append(None if made is None else probability(made))
+        row.append(probability(archive.occupancy[own]))
+        measured[category] = row
+        yield category, [*row, *(figures[index] for figures in PAPER_PROBABILITY.values())]
+        if len(measured) == len(CATEGORIES):
+            yield from _means(measured, PAPER_PROBABILITY, real=2)
+
+    def cost(category: str) -> float:
+        weights = {"synthesis": num, "cooperative": num / 5}
+        return sum(each for task, each in weights.items() if (task, category) in shipped)
+
+    if judge is None:
+        return []
+    return [
+        _Step(table, category, cost(category), partial(category_row, index, category))
+        for index, category in enumerate(CATEGORIES)
+    ]
+
+
+def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> list[_Step]:
+    columns = ("recovery preset", "synthesis preset", "nearest training shape")
+    table = Table(
+        "Recovery error, 70 % of the voxels hidden",
+        (*columns, *(f"{name} (paper)" for name in PAPER_RECOVERY)),
+        notes=[
+            "Mean absolute error over the hidden voxels of the test shapes; a synthesis preset is "
+            "asked where no recovery preset is shipped. The paper's voxels are others."
+        ],
+    )
+    measured: dict[str, list[float | None]] = {}
+
+    def category_row(index: int, category: str) -> Iterator[tuple[str, list[float | None]]]:
+        row: list[float | None] = [None, None, None]
+        preset = shipped.get(("recovery", category)) or shipped.get(("synthesis", category))
+        if preset:
+            rows = reconstruction.evaluate_reconstruction(
+                presets.load(preset.path), HIDDEN, archive, category, seed=seed
+            )
+            row[0 if preset.task == "recovery" else 1] = rows["this model"].absolute_error
+            row[2] = rows["nearest training shape"].absolute_error
+        measured[category] = row
+        yield category, [*row, *(figures[index] for figures in PAPER_RECOVERY.values())]
+        if len(measured) == len(CATEGORIES):
+            yield from _means(measured, PAPER_RECOVERY)
+
+    return [
+        _Step(table, f"{category}, recovered", 60, partial(category_row, index, category))
+        for index, category in enumerate(CATEGORIES)
+    ]
+
+
+def _means(
+    measured: dict[str, list[float | None]],
+    paper: dict[str, tuple[float, ...]],
+    real: int | None = None,
+) -> Iterator[tuple[str, list[float | None]]]:
+    """The row of means over the categories, of the columns that are whole; and ratios to one."""
+    columns = list(zip(*measured.values(), strict=True))
+    means = [None if None in column else float(np.mean(column)) for column in columns]
+    yield "mean", [*means, *(float(np.mean(figures)) for figures in paper.values())]
+    if real is not None:
+        ratios: list[float | None] = []
+        for column in columns:
+            pairs = [
+                (value, best)
+                for value, best in zip(column, columns[real], strict=True)
+                if value is not None
+            ]
+            of_both = np.mean(pairs, axis=0) if pairs else None
+            ratios.append(None if of_both is None else float(of_both[0] / of_both[1]))
+        yield "mean, of the real test shapes'", [*ratios, *(None for _ in paper)]
+
+
+def as_markdown(tables: list[Table]) -> str:
+    """The tables one after the other."""
+    return "\n\n".join(table.as_markdown() for table in tables)
