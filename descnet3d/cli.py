@@ -246,7 +246,13 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
         sheet_every=values.sheet_every,
         terms=values.terms,
     )
-    print(f"wrote {folder}: descnet3d synthesize {folder} --out=shapes.png")
+    judges = recipe.task in ("features", "classification")
+    then = (
+        f"evaluate {folder} --data={values.data}"
+        if judges
+        else f"synthesize {folder} --out=shapes.png"
+    )
+    print(f"wrote {folder}: descnet3d {then}")
 
 
 # --- evaluate -------------------------------------------------------------------------------------

@@ -169,6 +169,7 @@ def train_preset(
         task=recipe.task,
         category=kind,
         **categories,
+        **({"validation": model.validation} if isinstance(model, VoxelClassifier) else {}),
         description=what,
         training={
             "command": f"descnet3d train --flagfile=recipe.flags --data=ARCHIVE --out={name}",

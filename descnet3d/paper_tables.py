@@ -123,7 +123,7 @@ def paper_tables(
     judge = presets.reference_classifier(archive.classes, grid)
     steps = [
         *_classification(archive, shipped.get(("features", "modelnet10")), seed),
-        *_inception(archive, shipped.get(("synthesis", "modelnet10")), judge, num, seed),
+        *_inception(archive, shipped, judge, num, seed),
         *_class_probability(archive, shipped, judge, num, seed),
         *_recovery(archive, shipped, seed),
     ]
@@ -205,7 +205,7 @@ def _classification(archive: VoxelArchive, preset: presets.Preset | None, seed: 
 
 
 def _inception(
-    archive: VoxelArchive, preset: presets.Preset | None, judge: Any, num: int, seed: int
+    archive: VoxelArchive, shipped: dict, judge: Any, num: int, seed: int
 ) -> list[_Step]:
     splits = evaluation.INCEPTION_SPLITS
     count = max(3 * num, splits)
@@ -219,21 +219,28 @@ def _inception(
         ],
     )
 
-    def measure() -> Iterator[tuple[str, list[float | None]]]:
-        assert preset is not None
-        model = presets.load(preset.path)
-        draw = np.random.default_rng(seed)
-        test = archive.occupancy[archive.is_test]
-        real = judge.probabilities(test[draw.permutation(len(test))[:count]])
-        best = set_scores.inception_score(real, splits)
-        made = judge.probabilities(model.synthesize(count, seed=seed))
-        score = set_scores.inception_score(made, splits)
-        yield "real test shapes", [*best, 1.0]
-        yield f"`{preset.id}`", [*score, score[0] / best[0]]
+    best: list[float] = []
 
-    if preset is None or judge is None:
+    def score(name: str, shapes: np.ndarray) -> Iterator[tuple[str, list[float | None]]]:
+        found = set_scores.inception_score(judge.probabilities(shapes), splits)
+        best.append(found[0])
+        yield name, [*found, found[0] / best[0]]
+
+    def real() -> Iterator[tuple[str, list[float | None]]]:
+        test = np.flatnonzero(archive.is_test)
+        drawn = np.random.default_rng(seed).permutation(test)[:count]
+        return score("real test shapes", archive.occupancy[drawn])
+
+    def made(preset: presets.Preset) -> Iterator[tuple[str, list[float | None]]]:
+        return score(f"`{preset.id}`", presets.load(preset.path).synthesize(count, seed=seed))
+
+    if judge is None:
         return [_Step(table, "inception score", 0, lambda: iter(()))]
-    return [_Step(table, preset.id, count, measure)]
+    steps = [_Step(table, "real shapes", 1, real)]
+    for task, cost in (("synthesis", count), ("cooperative", count / 5)):
+        if preset := shipped.get((task, "modelnet10")):
+            steps.append(_Step(table, preset.id, cost, partial(made, preset)))
+    return steps
 
 
 def _class_probability(
@@ -260,7 +267,7 @@ def _class_probability(
         for task in ("synthesis", "cooperative"):
             preset = shipped.get((task, category))
             made = presets.load(preset.path).synthesize(num, seed=seed) if preset else None
-            row.append(None if made is None else probability(made))
+            row.append(probability(made) if made is not None else None)
         row.append(probability(archive.occupancy[own]))
         measured[category] = row
         yield category, [*row, *(figures[index] for figures in PAPER_PROBABILITY.values())]
@@ -280,20 +287,22 @@ def _class_probability(
 
 
 def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> list[_Step]:
-    columns = ("recovery preset", "synthesis preset", "nearest training shape")
+    columns = ("recovery preset", "another preset", "nearest training shape")
     table = Table(
         "Recovery error, 70 % of the voxels hidden",
         (*columns, *(f"{name} (paper)" for name in PAPER_RECOVERY)),
         notes=[
-            "Mean absolute error over the hidden voxels of the test shapes; a synthesis preset is "
-            "asked where no recovery preset is shipped. The paper's voxels are others."
+            "Mean absolute error over the hidden voxels of the test shapes; where no recovery "
+            "preset is shipped, another of the category is asked. The paper's voxels are others."
         ],
     )
     measured: dict[str, list[float | None]] = {}
 
     def category_row(index: int, category: str) -> Iterator[tuple[str, list[float | None]]]:
         row: list[float | None] = [None, None, None]
-        preset = shipped.get(("recovery", category)) or shipped.get(("synthesis", category))
+        tasks = ("recovery", "synthesis", "cooperative")
+        able = (shipped[task, category] for task in tasks if (task, category) in shipped)
+        preset = next(able, None)
         if preset:
             rows = reconstruction.evaluate_reconstruction(
                 presets.load(preset.path), HIDDEN, archive, category, seed=seed

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 INDEX_FORMAT = 1
 _DESCRIPTORS = ("DescriptorNet", "CooperativeNet")
-# What else does a task, where no preset of a category is trained for it alone: a generator's shapes,
-# revised by the descriptor that has taught it, are synthesised too.
+# What else does a task, where no preset of a category is trained for it alone: the shapes of a
+# generator, revised by the descriptor that has taught it, are synthesised too.
 _INSTEAD = {"synthesis": ("cooperative",)}
 
 

@@ -76,6 +76,12 @@ class VoxelClassifier:
         """The grid ``(D, H, W)``."""
         return self.descriptor.grid
 
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """The networks that it is made of: the descriptor's and, once fitted, the regression."""
+        readout = {} if self.readout is None else {"readout": self.readout}
+        return {"network": self.descriptor.network, **readout}
+
     def features(self, shapes: Any) -> np.ndarray:
         """The features of shapes, float32 ``[n, d]``.
 
@@ -248,12 +254,11 @@ class VoxelClassifier:
         """
         if self.readout is None:
             raise ValueError("the classifier has not been fitted: call fit(shapes, labels) first.")
-        parts = {"network": self.descriptor.network, "readout": self.readout}
         config = {
             **self.preset,
             **metadata,
             "size": list(self.grid),
-            "parameters": sum(part.count_params() for part in parts.values()),
+            "parameters": sum(part.count_params() for part in self.parts.values()),
             "model": {
                 "class": self.preset_class,
                 **self.descriptor._settings,
@@ -261,7 +266,7 @@ class VoxelClassifier:
                 "pooling": asdict(self.pooling),
             },
         }
-        return preset_folder.write(Path(folder), config, parts, weights_dtype)
+        return preset_folder.write(Path(folder), config, self.parts, weights_dtype)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
