@@ -102,6 +102,9 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
             f"```json\n{json.dumps(training['recipe'], indent=1)}\n```",
             "",
         ]
+    if validation := config.get("validation"):
+        found = ", ".join(f"{accuracy:.4f} at C = {c}" for c, accuracy in validation.items())
+        lines += [f"Balanced accuracy in cross-validation on the training shapes: {found}.", ""]
     lines += ["## Figures", ""]
     scores, real = config.get("scores"), config.get("real_scores")
     baselines = config.get("baselines")

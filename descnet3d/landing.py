@@ -158,7 +158,9 @@ def train_preset(
     kind = category or (in_form[1] if in_form else "shapes")
     name = name or f"{NAMES[recipe.task]}_{kind}_{model.grid[0]}"
     several = [] if labels is None else [classes[label] for label in np.unique(labels)]
-    categories: dict[str, Any] = {"categories": several} if len(several) > 1 else {}
+    more: dict[str, Any] = {"categories": several} if len(several) > 1 else {}
+    if isinstance(model, VoxelClassifier):
+        more["validation"] = model.validation
     what = f"A 3D DescriptorNet that {DEEDS.get(recipe.task)}: {kind.replace('_', ' ')}."
     if isinstance(model, classification.Classifier):
         said = SUPERVISED if isinstance(model, ShapeClassifier) else UNSUPERVISED
@@ -168,8 +170,7 @@ def train_preset(
         id=name,
         task=recipe.task,
         category=kind,
-        **categories,
-        **({"validation": model.validation} if isinstance(model, VoxelClassifier) else {}),
+        **more,
         description=what,
         training={
             "command": f"descnet3d train --flagfile=recipe.flags --data=ARCHIVE --out={name}",

@@ -166,6 +166,7 @@ def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10,
     )
     config = json.loads((folder / "config.json").read_text())
     assert config["task"] == "features" and config["category"] == "modelnet10"
+    assert all(0 < accuracy < 1 for accuracy in config["validation"].values())
     found = landing.evaluate_preset(folder, few, write=True)
     # The network is the one that it started from: so are its responses, and the figures follow.
     start = VoxelClassifier(presets.load("synthesis_toilet_32"))
