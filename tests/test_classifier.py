@@ -107,11 +107,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
             checkpoint_every=0,
         ).model.network.get_weights()
 
+    torch = keras.backend.backend() == "torch"
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", Kill())
     for one, other in zip(whole, run(tmp_path / "cut"), strict=True):
-        np.testing.assert_array_equal(one, other)
+        # PyTorch's threads add up in any order, and Adam enlarges that where gradients are small.
+        np.testing.assert_allclose(one, other, atol=2e-4 if torch else 0, rtol=0)
     # Other labels are another run.
     with pytest.raises(ValueError, match="labels_sha256"):
         training.train(
