@@ -18,9 +18,8 @@ import time
 import keras
 import numpy as np
 
-from descnet3d import networks, outputs, presets
+from descnet3d import classification, networks, outputs, presets
 from descnet3d.models.classifier import ShapeClassifier
-from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.voxel_classifier import VoxelClassifier, groups_of
 from descnet3d.voxels import read_archive
 
@@ -68,20 +67,9 @@ def main() -> None:
     shapes, labels = archive.occupancy[trained], archive.labels[trained]
     test, truth = archive.occupancy[~trained], archive.labels[~trained]
     model = VoxelClassifier.load(presets.find(options.preset, "features"))
-    keras.utils.set_random_seed(0)
-    recipe = model.preset["training"]["recipe"]
-    network = networks.build(recipe["network"], model.grid[0], recipe["reference_std"])
-    descriptors = {
-        "unsupervised features": model.descriptor,
-        "the same network, untrained": DescriptorNet(
-            network,
-            voxel_mean=model.descriptor.voxel_mean,
-            reference_std=model.descriptor.reference_std,
-        ),
-    }
     regressions = {
-        name: VoxelClassifier(descriptor, pooling=model.pooling)
-        for name, descriptor in descriptors.items()
+        "unsupervised features": model,
+        "the same network, untrained": classification.untrained_like(model),
     }
     found = {
         name: (each.features(shapes), each.features(test)) for name, each in regressions.items()

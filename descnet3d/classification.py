@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+import keras
 import numpy as np
 
+from descnet3d import networks
 from descnet3d.models.classifier import ShapeClassifier
+from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.voxel_classifier import VoxelClassifier
 from descnet3d.voxels import VoxelArchive
 
@@ -53,6 +56,22 @@ def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, floa
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     scale = 1 + z**2 / count
     return (middle - half) / scale, (middle + half) / scale
+
+
+def untrained_like(model: VoxelClassifier, seed: int = 0) -> VoxelClassifier:
+    """A classifier of the same kind whose network has drawn its weights anew, and is not fitted.
+
+    What its features are worth is what the learning has to surpass.
+
+    Args:
+        model: of a preset that the recipe `features` made.
+        seed: of the weights.
+    """
+    keras.utils.set_random_seed(seed)
+    recipe, learnt = model.preset["training"]["recipe"], model.descriptor
+    network = networks.build(recipe["network"], model.grid[0], learnt.reference_std)
+    fresh = DescriptorNet(network, voxel_mean=learnt.voxel_mean, reference_std=learnt.reference_std)
+    return VoxelClassifier(fresh, pooling=model.pooling)
 
 
 def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> ClassificationScores:

@@ -100,6 +100,8 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     outputs.report([write(shapes)], len(shapes), started)
 
 
+# --- presets --------------------------------------------------------------------------------------
+
 # Of all scores, those that a list of presets shows.
 HEADLINES = (
     "nearest_share",
@@ -109,8 +111,6 @@ HEADLINES = (
     "iou",
     "accuracy",
 )
-
-# --- presets --------------------------------------------------------------------------------------
 
 
 def _list_presets(arguments: Sequence[str], values: flags.FlagValues) -> None:

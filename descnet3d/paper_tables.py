@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
+from scipy.special import softmax
 from tqdm import tqdm
 
-from descnet3d import classification, evaluation, networks, presets, reconstruction, set_scores
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d import classification, evaluation, presets, reconstruction, set_scores
 from descnet3d.models.voxel_classifier import VoxelClassifier, groups_of
 from descnet3d.tasks import Recovery
 from descnet3d.voxels import VoxelArchive
@@ -121,38 +120,37 @@ def paper_tables(
         if preset.default and preset.size == grid
     }
     judge = presets.reference_classifier(archive.classes, grid)
-    steps = [
-        *_classification(archive, shipped.get(("features", "modelnet10")), seed),
-        *_inception(archive, shipped, judge, num, seed),
-        *_class_probability(archive, shipped, judge, num, seed),
-        *_recovery(archive, shipped, seed),
+    work = [
+        _classification(archive, shipped.get(("features", "modelnet10")), seed),
+        _inception(archive, shipped, judge, num, seed),
+        _class_probability(archive, shipped, judge, num, seed),
+        _recovery(archive, shipped, seed),
     ]
-    tables: dict[str, Table] = {}
-    bar = tqdm(
-        total=sum(step.cost for step in steps), disable=not progress, unit="", dynamic_ncols=True
-    )
-    with bar:
-        bar.bar_format = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
-        for step in steps:
-            bar.set_description(step.what)
-            table = tables.setdefault(step.table.title, step.table)
-            for name, row in step.measure():
-                table.rows[name] = row
-            bar.update(step.cost)
-    return list(tables.values())
+    total = sum(step.cost for _, steps in work for step in steps)
+    shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+    with tqdm(total=total, disable=not progress, bar_format=shape, dynamic_ncols=True) as bar:
+        for table, steps in work:
+            for step in steps:
+                bar.set_description(step.what)
+                table.rows.update(step.rows())
+                bar.update(step.cost)
+    return [table for table, _ in work]
 
 
-@dataclass
-class _Step:
-    """A part of the work: what it adds to which table, and about how long it takes."""
+Rows = Iterator[tuple[str, list[float | None]]]
 
-    table: Table
+
+class _Step(NamedTuple):
+    """A part of a table's work: what it is, about how long it takes, and the rows it gives."""
+
     what: str
     cost: float
-    measure: Callable[[], Iterator[tuple[str, list[float | None]]]]
+    rows: Callable[[], Rows]
 
 
-def _classification(archive: VoxelArchive, preset: presets.Preset | None, seed: int) -> list[_Step]:
+def _classification(
+    archive: VoxelArchive, preset: presets.Preset | None, seed: int
+) -> tuple[Table, list[_Step]]:
     table = Table(
         "Classification of the ModelNet10 test shapes by unsupervised features",
         ("accuracy", "from", "to"),
@@ -165,48 +163,39 @@ def _classification(archive: VoxelArchive, preset: presets.Preset | None, seed: 
         scores = classification.score_probabilities(probabilities, labels)
         return [scores.accuracy, scores.accuracy_low, scores.accuracy_high]
 
-    def shipped() -> Iterator[tuple[str, list[float | None]]]:
-        assert preset is not None
-        model = presets.load(preset.path)
+    if preset is None:
+        return table, []
+    model = VoxelClassifier.load(preset.path)
+    other = classification.untrained_like(model, seed)
+
+    def shipped() -> Rows:
         yield f"`{preset.id}`", row(model.probabilities(archive.occupancy[archive.is_test]))
 
-    def others() -> Iterator[tuple[str, list[float | None]]]:
-        assert preset is not None
-        model = VoxelClassifier.load(preset.path)
-        keras.utils.set_random_seed(seed)
-        recipe = model.preset["training"]["recipe"]
-        untrained = DescriptorNet(
-            networks.build(recipe["network"], model.grid[0], recipe["reference_std"]),
-            voxel_mean=model.descriptor.voxel_mean,
-            reference_std=model.descriptor.reference_std,
+    def refitted(name: str, features: Callable[[np.ndarray], np.ndarray]) -> Rows:
+        found, trained = features(archive.occupancy), ~archive.is_test
+        other.fit_features(
+            found[trained],
+            archive.labels[trained],
+            archive.classes,
+            groups_of(archive.occupancy[trained]),
+            seed=seed,
         )
-        other = VoxelClassifier(untrained, pooling=model.pooling)
-        voxels = archive.occupancy.reshape(len(archive.occupancy), -1).astype(np.float32)
-        for name, features in (
-            ("the same regression, on the same network untrained", None),
-            ("the same regression, on raw voxels", voxels),
-        ):
-            found = other.features(archive.occupancy) if features is None else features
-            trained = ~archive.is_test
-            other.fit_features(
-                found[trained],
-                archive.labels[trained],
-                archive.classes,
-                groups_of(archive.occupancy[trained]),
-                seed=seed,
-            )
-            logits = other.logits_of(found[archive.is_test])
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            yield name, row(odds / odds.sum(axis=1, keepdims=True))
+        yield f"the same regression, on {name}", row(softmax(other.logits_of(found[~trained]), 1))
 
-    if preset is None:
-        return [_Step(table, "classification", 0, lambda: iter(()))]
-    return [_Step(table, preset.id, 20, shipped), _Step(table, "raw voxels", 120, others)]
+    def raw(shapes: np.ndarray) -> np.ndarray:
+        return shapes.reshape(len(shapes), -1).astype(np.float32)
+
+    untrained = partial(refitted, "the same network untrained", other.features)
+    return table, [
+        _Step(preset.id, 20, shipped),
+        _Step("an untrained network", 60, untrained),
+        _Step("raw voxels", 60, partial(refitted, "raw voxels", raw)),
+    ]
 
 
 def _inception(
     archive: VoxelArchive, shipped: dict, judge: Any, num: int, seed: int
-) -> list[_Step]:
+) -> tuple[Table, list[_Step]]:
     splits = evaluation.INCEPTION_SPLITS
     count = max(3 * num, splits)
     table = Table(
@@ -218,34 +207,33 @@ def _inception(
             "not to be had, so only the last column compares."
         ],
     )
-
     best: list[float] = []
 
-    def score(name: str, shapes: np.ndarray) -> Iterator[tuple[str, list[float | None]]]:
+    def score(name: str, shapes: np.ndarray) -> Rows:
         found = set_scores.inception_score(judge.probabilities(shapes), splits)
         best.append(found[0])
         yield name, [*found, found[0] / best[0]]
 
-    def real() -> Iterator[tuple[str, list[float | None]]]:
+    def real() -> Rows:
         test = np.flatnonzero(archive.is_test)
         drawn = np.random.default_rng(seed).permutation(test)[:count]
         return score("real test shapes", archive.occupancy[drawn])
 
-    def made(preset: presets.Preset) -> Iterator[tuple[str, list[float | None]]]:
+    def made(preset: presets.Preset) -> Rows:
         return score(f"`{preset.id}`", presets.load(preset.path).synthesize(count, seed=seed))
 
     if judge is None:
-        return [_Step(table, "inception score", 0, lambda: iter(()))]
-    steps = [_Step(table, "real shapes", 1, real)]
+        return table, []
+    steps = [_Step("real shapes", 1, real)]
     for task, cost in (("synthesis", count), ("cooperative", count / 5)):
         if preset := shipped.get((task, "modelnet10")):
-            steps.append(_Step(table, preset.id, cost, partial(made, preset)))
-    return steps
+            steps.append(_Step(preset.id, cost, partial(made, preset)))
+    return table, steps
 
 
 def _class_probability(
     archive: VoxelArchive, shipped: dict, judge: Any, num: int, seed: int
-) -> list[_Step]:
+) -> tuple[Table, list[_Step]]:
     columns = ("synthesis preset", "cooperative preset", "real test shapes")
     table = Table(
         "Softmax class probability",
@@ -257,7 +245,7 @@ def _class_probability(
     )
     measured: dict[str, list[float | None]] = {}
 
-    def category_row(index: int, category: str) -> Iterator[tuple[str, list[float | None]]]:
+    def category_row(index: int, category: str) -> Rows:
         own = archive.is_test & (archive.labels == index)
 
         def probability(shapes: np.ndarray) -> float:
@@ -279,14 +267,14 @@ def _class_probability(
         return sum(each for task, each in weights.items() if (task, category) in shipped)
 
     if judge is None:
-        return []
-    return [
-        _Step(table, category, cost(category), partial(category_row, index, category))
+        return table, []
+    return table, [
+        _Step(category, cost(category), partial(category_row, index, category))
         for index, category in enumerate(CATEGORIES)
     ]
 
 
-def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> list[_Step]:
+def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> tuple[Table, list[_Step]]:
     columns = ("recovery preset", "another preset", "nearest training shape")
     table = Table(
         "Recovery error, 70 % of the voxels hidden",
@@ -298,7 +286,7 @@ def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> list[_Step]:
     )
     measured: dict[str, list[float | None]] = {}
 
-    def category_row(index: int, category: str) -> Iterator[tuple[str, list[float | None]]]:
+    def category_row(index: int, category: str) -> Rows:
         row: list[float | None] = [None, None, None]
         tasks = ("recovery", "synthesis", "cooperative")
         able = (shipped[task, category] for task in tasks if (task, category) in shipped)
@@ -314,8 +302,8 @@ def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> list[_Step]:
         if len(measured) == len(CATEGORIES):
             yield from _means(measured, PAPER_RECOVERY)
 
-    return [
-        _Step(table, f"{category}, recovered", 60, partial(category_row, index, category))
+    return table, [
+        _Step(f"{category}, recovered", 60, partial(category_row, index, category))
         for index, category in enumerate(CATEGORIES)
     ]
 
@@ -324,7 +312,7 @@ def _means(
     measured: dict[str, list[float | None]],
     paper: dict[str, tuple[float, ...]],
     real: int | None = None,
-) -> Iterator[tuple[str, list[float | None]]]:
+) -> Rows:
     """The row of means over the categories, of the columns that are whole; and ratios to one."""
     columns = list(zip(*measured.values(), strict=True))
     means = [None if None in column else float(np.mean(column)) for column in columns]

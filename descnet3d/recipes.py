@@ -211,7 +211,7 @@ RECIPES = {
     ),
     # A descriptor of all categories, and a logistic regression on what it sees; where it is trained
     # already (`start`), with matching_steps=0.
-    "features": Recipe(task="features", matching_steps=24000, average=0.9995, mirror_axes="0"),
+    "features": Recipe(task="features", matching_steps=24000, mirror_axes="0"),
     # A supervised network, by which generated shapes are judged.
     "classifier": Recipe(
         task="classification",

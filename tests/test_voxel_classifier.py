@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from descnet3d import preset_config, presets
+from descnet3d import classification, preset_config, presets
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.voxel_classifier import VoxelClassifier
 
@@ -107,6 +107,20 @@ def test_unlabelled_shapes_help_with_the_components_alone(descriptor):
     )
     assert model.strength == 1.0  # one shape a category can't be left out
     assert model.score(shapes_of(LABELS, seed=8), LABELS) > 0.9
+
+
+def test_an_untrained_classifier_is_the_same_but_for_its_weights():
+    shipped = VoxelClassifier.load(presets.find("features_modelnet10_32"))
+    first, again, other = (classification.untrained_like(shipped, seed) for seed in (1, 1, 2))
+    for one, two in ((first, again), (first, other), (first, shipped)):
+        pairs = zip(
+            one.descriptor.network.get_weights(),
+            two.descriptor.network.get_weights(),
+            strict=True,
+        )
+        same = all(np.array_equal(left, right) for left, right in pairs)
+        assert same == (two is again)
+    assert first.pooling == shipped.pooling and first.readout is None
 
 
 def test_mistakes_are_named(descriptor):

@@ -8,6 +8,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 from keras import ops
+from scipy.special import softmax
 
 from descnet3d import backend
 from descnet3d.batches import VoxelBatches
@@ -191,8 +192,7 @@ class ShapeClassifier(SavedModel):
             ValueError: when the shapes are not occupancy on the model's grid.
         """
         logits = self._in_batches(self._compiled_logits, shapes, batch_size).astype(np.float64)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return softmax(logits, axis=1)
 
     def embedding(self, shapes: Any, batch_size: int = 64) -> np.ndarray:
         """The responses of the layer before the logits, float32 ``[n, d]``.

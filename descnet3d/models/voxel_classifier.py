@@ -14,6 +14,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 from keras import layers
+from scipy.special import softmax
 
 from descnet3d import preset_config, preset_folder
 from descnet3d.models.descriptor import DescriptorNet
@@ -216,8 +217,7 @@ class VoxelClassifier:
             ValueError: as `features` and `logits_of`.
         """
         logits = self.logits_of(self.features(shapes))
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return softmax(logits, axis=1)
 
     def predict(self, shapes: Any) -> np.ndarray:
         """The likeliest category of each shape, int64 ``[n]``, an index into `classes`.
