@@ -107,9 +107,10 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         lines += [f"Balanced accuracy in cross-validation on the training shapes: {found}.", ""]
     lines += ["## Figures", ""]
     scores, real = config.get("scores"), config.get("real_scores")
-    baselines = config.get("baselines")
+    baselines, command = config.get("baselines"), config.get("evaluation_command")
+    printed_by = [f"```\n{command}\n```", ""] if command else []
     if scores and baselines:
-        lines += [f"```\n{config['evaluation_command']}\n```", ""]
+        lines += printed_by
         lines += [
             f"| | this preset | {' | '.join(baselines)} |",
             "|---" * (len(baselines) + 2) + "|",
@@ -118,13 +119,13 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
             cells = [f"{row[name]:.4g}" for row in (scores, *baselines.values())]
             lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} |")
     elif scores and real:
-        lines += [f"```\n{config['evaluation_command']}\n```", ""]
+        lines += printed_by
         lines += _synthesis_table(scores, config.get("generator_scores"), real)
         if latents := config.get("latent_scores"):
             lines += ["", "| latents | |", "|---|---|"]
             lines += [f"| {MEANINGS[name]} | {value:.4g} |" for name, value in latents.items()]
     elif scores:
-        lines += [f"```\n{config['evaluation_command']}\n```", "", "| test shapes | |", "|---|---|"]
+        lines += [*printed_by, "| test shapes | |", "|---|---|"]
         lines += [f"| {MEANINGS.get(name, name)} | {value:.4g} |" for name, value in scores.items()]
     else:
         lines.append("Not evaluated yet: `descnet3d evaluate FOLDER --data=ARCHIVE --write`.")

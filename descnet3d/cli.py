@@ -8,20 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
-import descnet3d
-from descnet3d import console, files, outputs, presets
+from descnet3d import console, data_flags, files, outputs, presets
 from descnet3d.console import Command, UsageError
+from descnet3d.finetune_command import COMMAND as FINETUNE
 from descnet3d.latent_commands import ARITHMETIC, GENERATE, INTERPOLATE
 from descnet3d.outputs import start_keras
+from descnet3d.presets_command import COMMAND as PRESETS
 from descnet3d.reconstruction_commands import RECOVER, UPSCALE
 from descnet3d.voxelize_command import COMMAND as VOXELIZE
-
-if TYPE_CHECKING:
-    from descnet3d.voxels import VoxelArchive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,72 +98,11 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     outputs.report([write(shapes)], len(shapes), started)
 
 
-# --- presets --------------------------------------------------------------------------------------
-
-# Of all scores, those that a list of presets shows.
-HEADLINES = (
-    "nearest_share",
-    "nearest_iou",
-    "class_probability",
-    "absolute_error",
-    "iou",
-    "accuracy",
-)
-
-
-def _list_presets(arguments: Sequence[str], values: flags.FlagValues) -> None:
-    rows = [("ID", "CATEGORY", "TASK", "SIZE", "PARAMETERS", "SCORES")]
-    for preset in descnet3d.list_presets():
-        size = "x".join(map(str, preset.size))
-        scores = ", ".join(
-            f"{name} {value:.3g}" for name, value in preset.scores.items() if name in HEADLINES
-        )
-        parameters = f"{preset.parameters:,}"
-        rows.append((preset.id, preset.category, preset.task, size, parameters, scores))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
 # --- train ----------------------------------------------------------------------------------------
 
 
-def _data_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "data",
-        None,
-        "The shapes: a voxel archive (.npz), a folder of meshes or grids laid out as "
-        "FOLDER/CATEGORY/[train|test/]FILE, or a tfds data set such as "
-        "modelnet_voxels/modelnet10_32, which is downloaded and built where it has not been.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "data_dir", None, "Where tfds keeps its data sets, if not in its own.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "size",
-        None,
-        "The side of the grids that a folder's shapes are put on; 32, or the model's, if absent.",
-        lower_bound=2,
-        flag_values=values,
-    )
-
-
-def _read_data(values: flags.FlagValues, **options: Any) -> VoxelArchive:
-    from descnet3d import shape_sources
-
-    return shape_sources.read_shapes(
-        values.data,
-        data_dir=values.data_dir,
-        progress=sys.stderr.isatty(),
-        report=lambda line: print(line, file=sys.stderr),
-        **options,
-    )
-
-
 def _train_flags(values: flags.FlagValues) -> None:
-    _data_flags(values)
+    data_flags.define(values)
     flags.DEFINE_string(
         "category", None, "Train on the shapes of this category.", flag_values=values
     )
@@ -222,7 +159,7 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
     recipe = replace(recipes.RECIPES[values.recipe], **changed)
     # What cannot be written or found is reported before the long work.
     files.check_folder_writable(values.out)
-    archive = _read_data(
+    archive = data_flags.read(
         values,
         category=values.category,
         split="train",
@@ -261,7 +198,7 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
 def _evaluate_flags(values: flags.FlagValues) -> None:
     from descnet3d import recipes
 
-    _data_flags(values)
+    data_flags.define(values)
     flags.DEFINE_string(
         "category",
         None,
@@ -331,7 +268,7 @@ def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     size = values.size
     if size is None and os.path.isdir(values.data):
         size = preset_config.read_config(folder)["size"][0]
-    archive = _read_data(values, size=size)
+    archive = data_flags.read(values, size=size)
     if values.category is not None:
         voxels.find_label(values.category, archive.classes, values.data)
     start_keras()
@@ -356,7 +293,7 @@ def _evaluate_as_the_paper(values: flags.FlagValues) -> None:
     for name in ("category", "task", "write", "size"):
         if values[name].present:
             raise UsageError(f"--{name} is for a preset, not for --paper")
-    archive = _read_data(values)
+    archive = data_flags.read(values)
     start_keras()
     from descnet3d import paper_tables
 
@@ -395,18 +332,7 @@ COMMANDS = (
     GENERATE,
     INTERPOLATE,
     ARITHMETIC,
-    Command(
-        name="presets",
-        arguments=(),
-        summary="list the pretrained models",
-        description=(
-            "Lists the pretrained models that came with the package: id, category, task, grid, "
-            "number of parameters and measured scores."
-        ),
-        example="descnet3d presets",
-        define_flags=lambda values: None,
-        run=_list_presets,
-    ),
+    PRESETS,
     Command(
         name="train",
         arguments=(),
@@ -422,6 +348,7 @@ COMMANDS = (
         define_flags=_train_flags,
         run=_train,
     ),
+    FINETUNE,
     Command(
         name="evaluate",
         arguments=("[NAME]",),

@@ -5,10 +5,12 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every failure is 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -82,7 +84,8 @@ def _run(command: Command, words: Sequence[str]) -> int:
         return DONE
     try:
         arguments = _parse(command, values, words)
-        command.run(arguments, values)
+        with _plain_warnings():
+            command.run(arguments, values)
     except (UsageError, flags.Error) as error:
         # absl begins some of its messages with "ERROR:: ".
         reason = _one_line(error).removeprefix("ERROR:: ").rstrip(".")
@@ -99,6 +102,22 @@ def _run(command: Command, words: Sequence[str]) -> int:
             raise
         return _complain(command.name, _one_line(error), FAILED)
     return DONE
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """What the package itself warns of is a line, as failures are."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if category.__module__.partition(".")[0] == descnet3d.__name__:
+            _complain("", f"warning: {_one_line(message)}", DONE)
+        else:
+            before(message, category, *rest, **named)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _parse(command: Command, values: flags.FlagValues, words: Sequence[str]) -> list[str]:

@@ -165,7 +165,7 @@ def _classification(
 
     if preset is None:
         return table, []
-    model = VoxelClassifier.load(preset.path)
+    model = VoxelClassifier.load(presets.fetch(preset))
     other = classification.untrained_like(model, seed)
 
     def shipped() -> Rows:
@@ -220,7 +220,9 @@ def _inception(
         return score("real test shapes", archive.occupancy[drawn])
 
     def made(preset: presets.Preset) -> Rows:
-        return score(f"`{preset.id}`", presets.load(preset.path).synthesize(count, seed=seed))
+        return score(
+            f"`{preset.id}`", presets.load(presets.fetch(preset)).synthesize(count, seed=seed)
+        )
 
     if judge is None:
         return table, []
@@ -254,7 +256,9 @@ def _class_probability(
         row: list[float | None] = []
         for task in ("synthesis", "cooperative"):
             preset = shipped.get((task, category))
-            made = presets.load(preset.path).synthesize(num, seed=seed) if preset else None
+            made = (
+                presets.load(presets.fetch(preset)).synthesize(num, seed=seed) if preset else None
+            )
             row.append(probability(made) if made is not None else None)
         row.append(probability(archive.occupancy[own]))
         measured[category] = row
@@ -293,7 +297,7 @@ def _recovery(archive: VoxelArchive, shipped: dict, seed: int) -> tuple[Table, l
         preset = next(able, None)
         if preset:
             rows = reconstruction.evaluate_reconstruction(
-                presets.load(preset.path), HIDDEN, archive, category, seed=seed
+                presets.load(presets.fetch(preset)), HIDDEN, archive, category, seed=seed
             )
             row[0 if preset.task == "recovery" else 1] = rows["this model"].absolute_error
             row[2] = rows["nearest training shape"].absolute_error

@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import descnet3d
+
 FORMAT = 1
 CONFIG = "config.json"
+# The first version of descnet3d that reads what this one writes.
+REQUIRES = "0.1.0"
 
 
 class ModelClass(NamedTuple):
@@ -67,6 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has format {config['format']}, and this version of descnet3d reads up to "
             f"{FORMAT}: install a newer one."
         )
+    require_version(str(path), config.get("requires", REQUIRES))
     model = config.get("model")
     kind = model.get("class", "DescriptorNet") if isinstance(model, dict) else "DescriptorNet"
     if kind not in list(CLASSES):
@@ -83,6 +88,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         if missing:
             raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
     return config
+
+
+def require_version(preset: str, required: str) -> None:
+    """Raises a PresetError where a preset is for a later version of the package."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        recent = Version(descnet3d.__version__) >= Version(required)
+    except (InvalidVersion, TypeError):
+        recent = False
+    if not recent:
+        raise PresetError(
+            f"{preset} needs descnet3d {required}, and this is {descnet3d.__version__}: install a "
+            "newer one."
+        )
 
 
 def class_of(config: dict[str, Any]) -> tuple[str, ModelClass]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ import keras
 import numpy as np
 
 from descnet3d.files import check_folder_writable, replacing
-from descnet3d.preset_config import CONFIG, FORMAT, PresetError, as_json, parts_of
+from descnet3d.preset_config import CONFIG, FORMAT, REQUIRES, PresetError, as_json, parts_of
 
 WEIGHTS = "weights.npz"
+# Where the parts of networks are; a config from a stranger names no function of another module.
+_TRUSTED = (
+    r"keras(\.(layers|initializers|activations|regularizers|constraints|models|ops(\.\w+)?"
+    r"|src\.models\.\w+|src\.ops\.\w+))?"
+)
 
 
 def write(
@@ -52,7 +58,8 @@ def write(
     weights = {"file": WEIGHTS, "dtype": weights_dtype, "sha256": digest}
     described = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
     model = {**config.get("model", {}), **described}
-    text = as_json({**config, "model": model, "format": FORMAT, "weights": weights})
+    told = {"model": model, "format": FORMAT, "requires": REQUIRES, "weights": weights}
+    text = as_json({**config, **told})
     # Nothing of an earlier preset there is touched before all of the new one stands.
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / WEIGHTS) as path:
@@ -89,6 +96,12 @@ def read_parts(folder: Path, config: dict[str, Any]) -> dict[str, keras.Model]:
 
 
 def _build(folder: Path, config: dict[str, Any], name: str) -> keras.Model:
+    for module, kind in _named_in(config["model"].get(name)):
+        if not (module is None or re.fullmatch(_TRUSTED, module)):
+            raise PresetError(
+                f"{folder / CONFIG} wants {kind!r} of {module!r}, which is no part of a network: "
+                "where it is yours, decorate it with keras.saving.register_keras_serializable."
+            )
     try:
         part = keras.saving.deserialize_keras_object(config["model"][name], safe_mode=True)
     except (KeyError, TypeError, ValueError) as error:
@@ -96,6 +109,19 @@ def _build(folder: Path, config: dict[str, Any], name: str) -> keras.Model:
     if not isinstance(part, keras.Model):
         raise PresetError(f"{folder / CONFIG} describes no {name}, but {str(part)[:60]!r}.")
     return part
+
+
+def _named_in(described: Any) -> Iterator[tuple[str | None, str]]:
+    """The modules and names of all that a described network is to be made of."""
+    if isinstance(described, dict):
+        registered = described.get("registered_name")
+        own = registered and keras.saving.get_registered_object(registered) is not None
+        if "class_name" in described and not own:
+            yield described.get("module"), str(described["class_name"])
+        described = list(described.values())
+    if isinstance(described, list):
+        for part in described:
+            yield from _named_in(part)
 
 
 def _variables(parts: Iterable[keras.Model]) -> list[keras.Variable]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from descnet3d import files, preset_config
+from descnet3d import preset_addresses, preset_cache, preset_config, zoos
+from descnet3d.zoo_index import Preset
+from descnet3d.zoos import Zoo
 
 if TYPE_CHECKING:
     from descnet3d.models.classifier import ShapeClassifier
     from descnet3d.models.descriptor import DescriptorNet
 
-INDEX_FORMAT = 1
 _DESCRIPTORS = ("DescriptorNet", "CooperativeNet")
 # What else does a task, where no preset of a category is trained for it alone: the shapes of a
 # generator, revised by the descriptor that has taught it, are synthesised too.
@@ -27,60 +27,26 @@ class PresetNotFoundError(ValueError):
     """No preset answers to a name; the message says what was looked for, and where."""
 
 
-class Preset(NamedTuple):
-    """A pretrained model that can be loaded.
-
-    Attributes:
-        id: its name among all presets, `synthesis_toilet_32`.
-        task: what it was trained for, `synthesis`.
-        category: what it makes, `toilet`.
-        size: its grid, `(D, H, W)`.
-        parameters: the number of its weights.
-        scores: its measured figures by name.
-        path: its folder.
-        default: whether the category and the task alone name it.
-    """
-
-    id: str
-    task: str
-    category: str
-    size: tuple[int, int, int]
-    parameters: int
-    scores: dict[str, float]
-    path: Path
-    default: bool = True
-
-    def __repr__(self) -> str:
-        """One line without the path, so that a list of presets can be read."""
-        scores = "".join(f", {name} {value:.3g}" for name, value in self.scores.items())
-        size = "x".join(map(str, self.size))
-        return f"<Preset {self.id}: {self.task}, {size}, {self.parameters:,} parameters{scores}>"
-
-
 def list_presets() -> list[Preset]:
-    """The presets that came with the package, ordered by their ids.
+    """The presets that can be loaded by name, ordered by their ids.
 
     Returns:
-        One :class:`Preset` each.
+        One :class:`Preset` each: those of this version of the package, and those of the zoo that
+        `DESCNET3D_ZOO` names (a folder, or an `http://`, `https://` or `hf://` address). Those
+        that are at hand have a `path`; the others are fetched when they are loaded.
 
     Raises:
-        ValueError: the index of the presets is missing or damaged.
+        ValueError: an index of presets is missing or damaged.
+        DownloadError: the zoo's index cannot be fetched, and was not fetched before.
     """
-    zoo = _zoo()
-    path = zoo / "index.json"
-    index = _read_json(path)
-    if index.get("format") != INDEX_FORMAT:
-        raise ValueError(
-            f"{path} has the format {index.get('format')!r}, and this version of descnet3d reads "
-            f"{INDEX_FORMAT}; install descnet3d again"
-        )
-    try:
-        return [
-            Preset(**{**entry, "size": tuple(entry["size"]), "path": zoo / entry["id"]})
-            for entry in index["presets"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); install descnet3d again") from error
+    listed: dict[str, Preset] = {}
+    for _, presets in _zoos():
+        for preset in presets:
+            known = listed.setdefault(preset.id, preset)
+            if known.path is None and known.files == preset.files:
+                at_hand = preset.path or preset_cache.find(preset.id, preset.files)
+                listed[preset.id] = preset._replace(path=at_hand)
+    return sorted(listed.values())
 
 
 def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
@@ -89,8 +55,10 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
     Args:
         name: a category (`"toilet"`), for the best preset of it (where none is trained for
             synthesis alone, the cooperative one synthesises); the id of a preset
-            (`"synthesis_toilet_32"`); or a folder that `DescriptorNet.save_preset` wrote. A folder
+            (`"synthesis_toilet_32"`); a folder that `DescriptorNet.save_preset` wrote; or the
+            address of one, `http://` or `https://`, or `hf://owner/name[@revision]`. A folder
             that is called like a category or a preset is given as `"./toilet"` or as a `Path`.
+            What is not at hand is fetched once, verified, and kept (`DESCNET3D_CACHE` says where).
         task: what the model is for, where `name` is a category.
 
     Returns:
@@ -99,7 +67,8 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
 
     Raises:
         PresetNotFoundError: there is no such preset or folder.
-        ValueError: `name` is an address, or the folder's files are damaged.
+        DownloadError: it cannot be fetched.
+        ValueError: its files are damaged, or for a later version of the package.
     """
     folder = find(name, task)
     name, kind = preset_config.class_of(preset_config.read_config(folder))
@@ -124,9 +93,9 @@ def reference_classifier(
     """The shipped classifier of just these categories on such grids; None where there is none."""
     from descnet3d.models.classifier import ShapeClassifier
 
-    for preset in list_presets():
+    for preset in zoos.with_the_package().presets():
         if preset.task == "classification" and preset.size == tuple(grid):
-            model = ShapeClassifier.from_preset(preset.path)
+            model = ShapeClassifier.from_preset(fetch(preset))
             if model.classes == tuple(classes):
                 return model
     return None
@@ -144,22 +113,16 @@ def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
 
     Raises:
         PresetNotFoundError: as in `load`.
-        ValueError: `name` is an address.
+        DownloadError: as in `load`.
     """
     if isinstance(name, str):
-        if name.lower().startswith(("https://", "http://", "hf://")):
-            raise ValueError(
-                f"{name} is an address, and presets are not fetched from addresses yet; fetch the "
-                "folder yourself and give its path"
-            )
-        presets = list_presets()
-        for wanted in _that_do(task):
-            for preset in presets:
-                named = preset.default and (name, wanted) == (preset.category, preset.task)
-                if name == preset.id or named:
-                    return preset.path
+        if preset_addresses.is_address(name):
+            return preset_addresses.fetch(name)
+        preset = named(name, task)
+        if preset is not None:
+            return fetch(preset)
         if not _looks_like_a_path(name):
-            raise PresetNotFoundError(_not_found(name, task, presets))
+            raise PresetNotFoundError(_not_found(name, task))
     folder = Path(name)
     if not os.path.isdir(folder):
         raise PresetNotFoundError(f"there is no preset {str(name)!r}: there is no such folder")
@@ -169,6 +132,43 @@ def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
             "DescriptorNet.save_preset writes a folder that has one"
         )
     return folder
+
+
+def named(name: str, task: str = "synthesis") -> Preset | None:
+    """The preset that a category and a task, or an id, name; None where there is none.
+
+    What came with the package goes first; the zoo of `DESCNET3D_ZOO` is asked only after it.
+    """
+    for _, presets in _zoos():
+        for wanted in _that_do(task):
+            for preset in presets:
+                by_category = preset.default and (name, wanted) == (preset.category, preset.task)
+                if name == preset.id or by_category:
+                    return preset
+    return None
+
+
+def fetch(preset: Preset) -> Path:
+    """The folder of a preset, fetched and verified where it is not at hand.
+
+    Raises:
+        PresetNotFoundError: no zoo is known that has it.
+        DownloadError: it cannot be fetched.
+        PresetError: it is for a later version of the package, or what a zoo has is another one.
+    """
+    preset_config.require_version(preset.id, preset.requires)
+    if preset.path is not None:
+        return preset.path
+    cached = preset_cache.find(preset.id, preset.files)
+    if cached is not None:
+        return cached
+    zoo = zoos.chosen()
+    if zoo is not None:
+        return zoo.folder_of(preset)
+    raise PresetNotFoundError(
+        f"{preset.id} did not come with this installation: set {zoos.VARIABLE} to the folder or "
+        "the address of a zoo that has it (zoo/ in the source code is one)"
+    )
 
 
 def find_generator(name: str | os.PathLike) -> Path:
@@ -186,55 +186,6 @@ def find_generator(name: str | os.PathLike) -> Path:
     return folder
 
 
-def build_index(zoo: str | os.PathLike) -> Path:
-    """Writes `index.json` from the `config.json` files in a folder of presets.
-
-    The only preset of a category and task is the one that they name; where there are several,
-    one of them says `"default": true` in its config.
-
-    Args:
-        zoo: the folder that holds one folder a preset, named by its id.
-
-    Returns:
-        The path of the index.
-
-    Raises:
-        ValueError: a config is damaged or does not belong to its folder, or it is not clear which
-            preset a category and task name. The index of before is left as it was.
-    """
-    zoo = Path(zoo)
-    configs = [_read_config(path) for path in sorted(zoo.glob("*/config.json"))]
-    entries = []
-    for config in configs:
-        rivals = [
-            other
-            for other in configs
-            if (other["task"], other["category"]) == (config["task"], config["category"])
-        ]
-        chosen = [other["id"] for other in rivals if other.get("default")]
-        if len(rivals) > 1 and len(chosen) != 1:
-            raise ValueError(
-                f"{', '.join(other['id'] for other in rivals)} are all {config['task']} presets of "
-                f'{config["category"]}; give exactly one of them "default": true in its config.json'
-            )
-        entry = {key: config[key] for key in _INDEXED}
-        entries.append({**entry, "default": len(rivals) == 1 or config["id"] in chosen})
-    text = json.dumps({"format": INDEX_FORMAT, "presets": entries}, indent=1) + "\n"
-    with files.replacing(zoo / "index.json") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return zoo / "index.json"
-
-
-_INDEXED = ("id", "task", "category", "size", "parameters", "scores")
-
-
-def _zoo() -> Path:
-    # In a wheel the presets lie inside the package, in a checkout beside it.
-    package = Path(__file__).parent
-    inside, beside = package / "zoo", package.parent / "zoo"
-    return beside if (beside / "index.json").is_file() and not inside.is_dir() else inside
-
-
 def _that_do(task: str) -> tuple[str, ...]:
     """The tasks of the presets that do a task, the best first."""
     return (task, *_INSTEAD.get(task, ()))
@@ -245,7 +196,17 @@ def _looks_like_a_path(name: str) -> bool:
     return os.sep in name or name in (os.curdir, os.pardir) or os.path.isdir(name)
 
 
-def _not_found(name: str, task: str, presets: list[Preset]) -> str:
+def _zoos() -> Iterator[tuple[Zoo, list[Preset]]]:
+    """The places that have presets, with what they list, in the order in which they are asked."""
+    package = zoos.with_the_package()
+    yield package, package.presets()
+    zoo = zoos.chosen()
+    if zoo is not None:
+        yield zoo, zoo.presets()
+
+
+def _not_found(name: str, task: str) -> str:
+    presets = list_presets()
     wanted = f"there is no {task} preset {name!r}"
     tasks = [preset.task for preset in presets if preset.category == name]
     if tasks:
@@ -259,31 +220,5 @@ def _not_found(name: str, task: str, presets: list[Preset]) -> str:
     near = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f' Did you mean "{near[0]}"?' if near else ""
     have = ", ".join(of_task) or "none"
-    return (
-        f"{wanted} and no folder of that name.{hint} The categories that come with the package: "
-        f"{have}"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
-    return content
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    config = _read_json(path)
-    missing = [key for key in _INDEXED if key not in config]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    if config["id"] != path.parent.name:
-        raise ValueError(
-            f"{path} has the id {config['id']!r}, but its folder is called {path.parent.name!r}"
-        )
-    return config
+    where = ", ".join(["those of the package", *filter(None, [str(zoos.chosen() or "")])])
+    return f"{wanted} and no folder of that name.{hint} The categories ({where}): {have}"

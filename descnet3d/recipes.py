@@ -31,6 +31,8 @@ class Recipe:
             share that is hidden, as in voxels:0.7.
         ratio: the side of the blocks whose averages super-resolution starts from, in voxels.
         start: the preset whose network training begins with, by id or folder; empty: a new network.
+        layers: which layers of the start's network learn, by their names with commas between, *
+            for any letters; empty: all.
         network: a network of `descnet3d.networks`, by name.
         voxel_mean: what model space subtracts from occupancy; negative: the mean training voxel.
         reference_std: s of the Gaussian reference.
@@ -90,6 +92,7 @@ class Recipe:
     corruption: str = "voxels:0.7"
     ratio: int = 4
     start: str = ""
+    layers: str = ""
     network: str = "base"
     voxel_mean: float = 0.5
     reference_std: float = 0.5
@@ -160,6 +163,8 @@ class Recipe:
         for name in ("generator_latents", "generator_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+        if self.layers and not self.start:
+            raise ValueError("layers chooses among those of a start, and no start is given.")
         if self.chains not in ("persistent", "noise", "data"):
             raise ValueError(
                 f"chains must be one of persistent, noise, data, but it is {self.chains!r}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import math
@@ -113,6 +114,8 @@ def train(
         )
         spent = keeper.core_seconds
         save(learner, path, Progress(epochs, spent))
+    if network is not None and recipe.layers:
+        network.trainable = True
     return TrainingRun(model, spent / 60)
 
 
@@ -132,6 +135,8 @@ def _descriptor_plan(
         seed=recipe.seed,
     )
     as_occupancy(shapes[:1], "shapes", model.grid)
+    if recipe.layers:
+        choose_layers(network, recipe.layers)
     task_of(asdict(recipe))
     matching_of(recipe, 1.0)
     likelihood_of(recipe, 1, recipe.chains)
@@ -145,6 +150,27 @@ def _descriptor_plan(
         model, taught = generator_phases(model, recipe, shapes)
         phases += taught
     return model, phases
+
+
+def choose_layers(network: keras.Model, chosen: str) -> None:
+    """Lets only some layers of a network learn.
+
+    Args:
+        network: whose `trainable` is set, layer by layer.
+        chosen: their names with commas between, ``*`` for any letters.
+
+    Raises:
+        ValueError: when a name is that of no layer with weights.
+    """
+    weighted = {layer.name: layer for layer in network.layers if layer.weights}
+    patterns = [pattern.strip() for pattern in chosen.split(",") if pattern.strip()]
+    for pattern in patterns:
+        if not fnmatch.filter(weighted, pattern):
+            raise ValueError(
+                f"layers={pattern!r} is none of this network's, which are {', '.join(weighted)}."
+            )
+    for name, layer in weighted.items():
+        layer.trainable = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _classifier_plan(

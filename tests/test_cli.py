@@ -195,7 +195,7 @@ def test_flags_can_come_from_a_file(preset, workplace):
         ("synthesize toilet --out=a", "--out=a ends in none of .png,"),
         ("synthesize toilet --out=a.npz --labels", "--labels is for sheets"),
         ("synthesize toilet --flagfile=nowhere", "Unable to open flagfile: .*'nowhere'"),
-        ("presets toilet", "'toilet' is one argument too many"),
+        ("presets list toilet", "'toilet' is one argument too many"),
         ("presets --num=3", "'num'"),
     ],
 )
@@ -223,7 +223,7 @@ def test_no_command_at_all_is_wrong_usage(capsys):
     [
         ("synthesize zebra --out=a.npz", "there is no synthesis preset 'zebra'"),
         ("synthesize ./zebras --out=a.npz", "there is no such folder"),
-        ("synthesize https://example.org/a --out=a.npz", "addresses"),
+        ("synthesize hf://a --out=a.npz", "write hf://OWNER/NAME"),
         ("synthesize toilet --out=nowhere/a.png", "cannot write nowhere/a.png: the folder"),
         ("synthesize toilet --out=folder.npz", "cannot write folder.npz: it is a folder"),
         ("synthesize toilet --num=3 --out=taken.ply", "cannot write taken_02.ply: it is a folder"),
@@ -433,32 +433,6 @@ def test_help_shows_every_flag_with_its_default(capsys):
     for flag in ("--num=", "--seed=", "--out=", "--steps=", "--[no]labels", "--flagfile="):
         assert flag in text
     assert "How many shapes. (a positive integer; default: 16)" in text
-
-
-# --- presets --------------------------------------------------------------------------------------
-
-
-def test_the_table_of_presets(monkeypatch, workplace, capsys):
-    shown = [
-        presets.Preset(
-            "synthesis_toilet_32",
-            "synthesis",
-            "toilet",
-            (32, 32, 32),
-            2_900_000,
-            {"nearest_iou": 0.8125, "copies": 0.0, "class_probability": 1.0},
-            workplace,
-        ),
-        presets.Preset("recovery_x_8", "recovery", "x", (8, 8, 16), 12, {}, workplace),
-    ]
-    monkeypatch.setattr(presets, "list_presets", lambda: shown)
-    assert cli.main(["presets"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "ID                   CATEGORY  TASK       SIZE      PARAMETERS  SCORES",
-        "synthesis_toilet_32  toilet    synthesis  32x32x32  2,900,000   nearest_iou 0.812, "
-        "class_probability 1",
-        "recovery_x_8         x         recovery   8x8x16    12",
-    ]
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure():

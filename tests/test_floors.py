@@ -23,6 +23,7 @@ FLOORS = [
         "preset_config",
         "poses",
         "processes",
+        "downloads",
         "rasterization",
         "zips",
     },
@@ -34,15 +35,18 @@ FLOORS = [
         "batches",
         "metrics",
         "preset_folder",
+        "preset_files",
         "checkpoints",
         "tasks",
     }
     | {"latents"}
     | {"mesh_files", "matlab_files", "solids"},
-    {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"},
-    {"rendering", "models.shape_model", "voxelization", "shape_folders"},
+    {"grids", "meshes", "fitting", "models.pretraining", "models.sampling", "cards", "blocks"}
+    | {"preset_cache", "zoo_index"},
+    {"rendering", "models.shape_model", "voxelization", "shape_folders"}
+    | {"preset_addresses", "publishing"},
     {"view", "models.energy_based", "models.autoencoder", "models.saved_model"}
-    | {"folder_archives", "voxel_builder"},
+    | {"folder_archives", "voxel_builder", "zoos"},
     {"models.descriptor", "models.classifier"},
     {"models.cooperative", "models.voxel_classifier", "callbacks"},
     {"presets", "latent_sheets", "evaluation", "training", "reconstruction", "classification"}
@@ -50,8 +54,9 @@ FLOORS = [
         "datasets.modelnet_voxels.modelnet_voxels_dataset_builder",
         "datasets.voxel_folder.voxel_folder_dataset_builder",
     },
-    {"landing", "paper_tables", "shape_sources", "voxelize_command", "outputs"},
-    {"reconstruction_commands", "latent_commands"},
+    {"landing", "paper_tables", "finetuning", "shape_sources", "voxelize_command", "outputs"},
+    {"reconstruction_commands", "latent_commands", "presets_command", "data_flags"},
+    {"finetune_command"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS, 1) for name in names}

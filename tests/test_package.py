@@ -53,6 +53,13 @@ def wheel(checkout, tmp_path_factory):
     return path
 
 
+def embedded_presets():
+    """What `load` gives for each category, what knows them all, and what judges them."""
+    categories = {preset.category for preset in presets.list_presets()}
+    named = [presets.named(category) for category in sorted(categories)]
+    return {*(preset.id for preset in named), "classifier_modelnet10_32"}
+
+
 def test_importing_the_package_and_listing_its_presets_loads_no_framework(tmp_path):
     code = "import sys, descnet3d; descnet3d.list_presets(); print(*sys.modules, sep='\\n')"
     loaded = {name.partition(".")[0] for name in run_python(code, tmp_path).split()}
@@ -96,16 +103,26 @@ def test_the_citation_and_the_changelog_are_of_this_version():
     assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == descnet3d.__version__
 
 
-def test_the_wheel_holds_every_module_and_every_preset(wheel, checkout):
+def test_the_wheel_holds_every_module_and_the_presets_that_need_no_network(wheel, checkout):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     modules = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/**/*.py")}
     assert modules <= held
     beside = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/datasets/*/*.*")}
     assert "descnet3d/datasets/modelnet_voxels/checksums.tsv" in beside and beside <= held
-    files = [path.relative_to(checkout) for path in checkout.glob("zoo/**/*") if path.is_file()]
-    assert "zoo/index.json" in map(str, files)
-    assert {f"descnet3d/{path}" for path in files} <= held
+    assert "descnet3d/zoo/index.json" in held
+    recipes = {f"descnet3d/{path.relative_to(checkout)}" for path in checkout.glob("zoo/recipes/*")}
+    assert recipes <= held
+    embedded = {
+        f"descnet3d/{path.relative_to(checkout)}"
+        for name in embedded_presets()
+        for path in (checkout / "zoo" / name).iterdir()
+    }
+    assert {name for name in held if name.startswith("descnet3d/zoo/")} == embedded | recipes | {
+        "descnet3d/zoo/index.json"
+    }
+    # It can be uploaded where wheels are, whose limit is 100 MB.
+    assert wheel.stat().st_size < 80e6
     # Whatever else is in it describes it: nothing lands beside the package.
     assert {name.split("/")[0] for name in held if ".dist-info/" not in name} == {"descnet3d"}
 
@@ -136,5 +153,28 @@ def test_the_presets_are_found_where_they_lie(kind, checkout, wheel, tmp_path):
     code = (
         "from descnet3d import presets; print(*(p.path for p in presets.list_presets()), sep='\\n')"
     )
-    found = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root)).split()
-    assert found == [str(path.parent) for path in sorted(zoo.glob("*/config.json"))]
+    found = run_python(
+        code, tmp_path / "elsewhere", PYTHONPATH=str(root), DESCNET3D_CACHE=str(tmp_path / "none")
+    ).split()
+    every = sorted(path.parent.name for path in (checkout / "zoo").glob("*/config.json"))
+    here = every if kind == "checkout" else embedded_presets()
+    assert found == [str(zoo / name) if name in here else "None" for name in every]
+
+
+def test_a_wheel_alone_says_where_the_other_presets_are(wheel, tmp_path):
+    root = tmp_path / "site-packages"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(root)
+    code = (
+        "from descnet3d import presets\n"
+        "try: presets.find('toilet', 'recovery')\n"
+        "except ValueError as error: print(error)\n"
+        "print(presets.find('toilet'))"
+    )
+    cache = str(tmp_path / "none")
+    said = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root), DESCNET3D_CACHE=cache)
+    assert "recovery_toilet_32 did not come with this installation: set DESCNET3D_ZOO" in said
+    assert said.splitlines()[-1] == str(root / "descnet3d" / "zoo" / "synthesis_toilet_32")
+    both = {"DESCNET3D_CACHE": cache, "DESCNET3D_ZOO": str(ROOT / "zoo")}
+    found = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root), **both)
+    assert found.splitlines()[0] == str(root / "descnet3d" / "zoo" / "synthesis_toilet_32")

@@ -1,6 +1,5 @@
 """Presets are found by category, by id and by folder."""
 
-import hashlib
 import json
 import os
 import re
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 
 import descnet3d
-from descnet3d import presets
+from descnet3d import presets, zoo_index, zoos
 from descnet3d.presets import PresetNotFoundError
 
-SHIPPED = presets._zoo()
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_config(zoo, task, category, size, **more):
@@ -48,8 +47,9 @@ def zoo(tmp_path, monkeypatch):
     write_config(zoo, "recovery", "chair", 32)
     write_config(zoo, "cooperative", "toilet", 32)
     write_config(zoo, "cooperative", "bed", 32)
-    presets.build_index(zoo)
-    monkeypatch.setattr(presets, "_zoo", lambda: zoo)
+    zoo_index.build_index(zoo)
+    monkeypatch.setattr(zoos, "with_the_package", lambda: zoos.FolderZoo(zoo, "install it again"))
+    monkeypatch.delenv("DESCNET3D_ZOO", raising=False)
     workplace = tmp_path / "workplace"
     workplace.mkdir()
     monkeypatch.chdir(workplace)
@@ -96,7 +96,7 @@ def test_a_word_is_a_preset_before_it_is_a_folder(zoo):
         (
             "zebra",
             "synthesis",
-            "no folder of that name. The categories .*: bed, night_stand, toilet",
+            "no folder of that name. .*those of the package.: bed, night_stand, toilet",
         ),
         ("chair", "synthesis", "no synthesis preset 'chair'; for chair there is one of: recovery"),
         (
@@ -127,12 +127,6 @@ def test_no_suggestion_where_nothing_comes_near(zoo):
     assert "Did you mean" not in str(raised.value)
 
 
-@pytest.mark.parametrize("address", ["https://example.org/toilet", "hf://someone/toilet"])
-def test_addresses_are_refused_for_now(zoo, address):
-    with pytest.raises(ValueError, match="not fetched from addresses yet"):
-        descnet3d.load(address)
-
-
 def test_the_list_holds_what_the_configs_say(zoo):
     listed = {preset.id: preset for preset in descnet3d.list_presets()}
     assert sorted(listed) == sorted(path.parent.name for path in zoo.glob("*/config.json"))
@@ -154,10 +148,14 @@ def test_the_list_holds_what_the_configs_say(zoo):
         (None, "cannot be read"),
         ("{", "is damaged"),
         ("[]", "holds no JSON object"),
-        ('{"format": 2, "presets": []}', "format 2, and this version .* reads 1"),
-        ('{"format": 1}', "is damaged .'presets'"),
-        ('{"format": 1, "presets": [{"id": "a", "size": [1, 1, 1]}]}', "is damaged"),
-        ('{"format": 1, "presets": [3]}', "is damaged"),
+        ('{"format": 3, "presets": []}', "format 3, and this version .* reads 2"),
+        ('{"format": 2}', "is damaged .'presets'"),
+        ('{"format": 2, "presets": [{"id": "a", "size": [1, 1, 1]}]}', "is damaged"),
+        ('{"format": 2, "presets": [3]}', "is damaged"),
+        (
+            '{"format": 2, "presets": [{"id": "../a", "size": [1, 1, 1], "files": {}}]}',
+            "'../a' can be no name of a file",
+        ),
     ],
 )
 def test_a_broken_index_is_named(zoo, content, message):
@@ -181,7 +179,7 @@ def test_an_index_that_would_be_wrong_is_not_written(zoo, more, message):
     before = (zoo / "index.json").read_bytes()
     write_config(zoo, "synthesis", "night_stand", 16, **more)
     with pytest.raises(ValueError, match=message):
-        presets.build_index(zoo)
+        zoo_index.build_index(zoo)
     assert (zoo / "index.json").read_bytes() == before
 
 
@@ -190,7 +188,7 @@ def test_a_config_that_lacks_something_is_named(zoo):
     path.write_text('{"id": "recovery_chair_32", "task": "recovery", "size": [1, 1, 1]}')
     message = f"{re.escape(str(path))} lacks category, parameters, scores"
     with pytest.raises(ValueError, match=message):
-        presets.build_index(zoo)
+        zoo_index.build_index(zoo)
 
 
 # --- with weights ---------------------------------------------------------------------------------
@@ -218,7 +216,7 @@ def test_a_saved_preset_can_be_indexed_and_loaded_by_its_category(zoo):
     folder = zoo / "synthesis_box_8"
     model = tiny_model()
     model.save_preset(folder, id=folder.name, task="synthesis", category="box", scores={})
-    presets.build_index(zoo)
+    zoo_index.build_index(zoo)
     [preset] = [preset for preset in presets.list_presets() if preset.category == "box"]
     # 3 filters of 3³ with biases, on 3³ places, and a dense unit with its bias.
     assert preset.size == (8, 8, 8)
@@ -229,20 +227,42 @@ def test_a_saved_preset_can_be_indexed_and_loaded_by_its_category(zoo):
 # --- what came with the package -------------------------------------------------------------------
 
 
-def test_the_shipped_index_is_what_the_folders_say(tmp_path):
-    for config in SHIPPED.glob("*/config.json"):
-        folder = tmp_path / config.parent.name
-        folder.mkdir()
-        shutil.copy(config, folder)
-    rebuilt = presets.build_index(tmp_path).read_text()
-    assert (SHIPPED / "index.json").read_text() == rebuilt
+def test_the_index_is_what_the_folders_say(tmp_path):
+    for config in (ROOT / "zoo").glob("*/config.json"):
+        (tmp_path / config.parent.name).symlink_to(config.parent)
+    rebuilt = zoo_index.build_index(tmp_path).read_text()
+    assert (ROOT / "zoo" / "index.json").read_text() == rebuilt
+    assert (zoos.with_the_package().folder / "index.json").read_text() == rebuilt
 
 
-@pytest.mark.parametrize("preset", presets.list_presets(), ids=lambda preset: preset.id)
-def test_a_shipped_preset_is_whole(preset):
-    config = json.loads((preset.path / "config.json").read_text())
-    weights = (preset.path / config["weights"]["file"]).read_bytes()
-    assert hashlib.sha256(weights).hexdigest() == config["weights"]["sha256"]
-    assert config["description"]
-    for name in ("card.md", "recipe.flags", "sheet.png"):
-        assert (preset.path / name).stat().st_size > 0, name
+def test_the_first_preset_ever_shipped_still_loads(tmp_path):
+    """Its config of then, and its weights, which are still those of the toilets."""
+    config = json.loads((Path(__file__).parent / "first_preset.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    current = presets.find("synthesis_toilet_32")
+    shutil.copy(current / "weights.npz", tmp_path)
+    then, now = descnet3d.load(tmp_path), descnet3d.load(current)
+    shapes = np.random.default_rng(0).random((2, 32, 32, 32), dtype="float32")
+    np.testing.assert_allclose(then.energy(shapes), now.energy(shapes), rtol=1e-6)
+    assert then.sampling.num_steps == 200 and then.preset["task"] == "synthesis"
+
+
+def test_a_preset_of_a_later_version_says_so(tmp_path):
+    folder = tiny_model().save_preset(tmp_path / "later", task="synthesis", category="box")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "requires": "99.1"}))
+    with pytest.raises(ValueError, match=r"needs descnet3d 99\.1, and this is"):
+        descnet3d.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("os", "system"), ("keras.utils", "get_file"), ("builtins", "exec")]
+)
+def test_a_config_that_names_anything_but_layers_is_refused(tmp_path, module, name):
+    folder = tiny_model().save_preset(tmp_path / "strange")
+    config = json.loads((folder / "config.json").read_text())
+    layer = config["model"]["network"]["config"]["layers"][1]
+    layer["config"]["activation"] = {"module": module, "class_name": name, "config": {}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"wants '{name}' of '{module}', which is no part"):
+        descnet3d.load(folder)

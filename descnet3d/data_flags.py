@@ -1,0 +1,46 @@
+"""What commands that read shapes share: the flags that say which, and the reading."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+if TYPE_CHECKING:
+    from descnet3d.voxels import VoxelArchive
+
+
+def define(values: flags.FlagValues) -> None:
+    """Adds `--data`, `--data_dir` and `--size`."""
+    flags.DEFINE_string(
+        "data",
+        None,
+        "The shapes: a voxel archive (.npz), a folder of meshes or grids laid out as "
+        "FOLDER/CATEGORY/[train|test/]FILE, or a tfds data set such as "
+        "modelnet_voxels/modelnet10_32, which is downloaded and built where it has not been.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where tfds keeps its data sets, if not in its own.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "size",
+        None,
+        "The side of the grids that a folder's shapes are put on; 32, or the model's, if absent.",
+        lower_bound=2,
+        flag_values=values,
+    )
+
+
+def read(values: flags.FlagValues, **options: Any) -> VoxelArchive:
+    """The shapes that the flags name; the options are those of `shape_sources.read_shapes`."""
+    from descnet3d import shape_sources
+
+    return shape_sources.read_shapes(
+        values.data,
+        data_dir=values.data_dir,
+        progress=sys.stderr.isatty(),
+        report=lambda line: print(line, file=sys.stderr),
+        **options,
+    )

@@ -1,0 +1,314 @@
+"""Presets come from addresses: verified, once, whoever asks, and offline from then on."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import web_server
+from web_server import WebServer
+
+import descnet3d
+from descnet3d import downloads, preset_cache, presets, publishing
+from descnet3d.downloads import DownloadError, Patience, UnreachableError
+from descnet3d.preset_cache import PresetWarning
+from descnet3d.preset_config import PresetError
+
+SHAPES = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
+
+
+def tiny_model(seed=0):
+    keras.utils.set_random_seed(seed)
+    voxels = keras.Input((8, 8, 8, 1))
+    responses = keras.layers.Conv3D(3, 3, strides=2, activation="relu")(voxels)
+    score = keras.layers.Dense(1)(keras.layers.Flatten()(responses))
+    return descnet3d.DescriptorNet(keras.Model(voxels, score), voxel_mean=0.125)
+
+
+def publish(zoo, seed=0, name="synthesis_box_8", **more):
+    saved = tiny_model(seed).save_preset(
+        zoo.parent / "saved" / name, weights_dtype="float32", id=name, category="box", **more
+    )
+    shutil.rmtree(zoo / name, ignore_errors=True)
+    publishing.add(zoo, saved)
+    publishing.publish(zoo)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A zoo of boxes behind an address, which is the chosen one, and an empty cache."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(downloads, "PATIENCE", Patience(3, 0.8, 64, 0.01, 0.02))
+    zoo = tmp_path / "served" / "zoo"
+    publish(zoo)
+    server = WebServer(tmp_path / "served")
+    monkeypatch.setenv("DESCNET3D_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DESCNET3D_ZOO", f"{server.address}/zoo")
+    yield server
+    with contextlib.suppress(OSError):
+        server.stop()
+
+
+def same(model, seed=0):
+    np.testing.assert_allclose(model.energy(SHAPES), tiny_model(seed).energy(SHAPES), rtol=1e-6)
+    return True
+
+
+def test_a_category_is_loaded_from_an_address_and_offline_from_then_on(server):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(descnet3d.load("box"))
+        assert same(descnet3d.load("synthesis_box_8"))
+    assert server.count("weights.npz") == 1
+    server.stop()
+    with pytest.warns(PresetWarning, match="refused.*fetched from there last is taken instead"):
+        assert same(descnet3d.load("box"))
+
+
+def test_what_came_with_the_package_asks_nobody(server):
+    server.stop()
+    assert presets.find("toilet").name == "synthesis_toilet_32"
+    assert presets.find("classifier_modelnet10_32").is_dir()
+
+
+def test_a_zoo_that_nobody_has_reached_yet_is_told(server):
+    server.stop()
+    with pytest.raises(UnreachableError, match="index.json cannot be fetched: .*refused"):
+        descnet3d.load("box")
+
+
+def test_a_folder_is_a_zoo_too(server, monkeypatch):
+    monkeypatch.setenv("DESCNET3D_ZOO", str(server.folder / "zoo"))
+    assert same(descnet3d.load("box"))
+    assert not server.asked
+    with open(server.folder / "zoo" / "synthesis_box_8" / "weights.npz", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(PresetError, match="weights.npz is damaged"):
+        descnet3d.load("box")
+
+
+def test_what_is_near_in_the_zoo_is_suggested(server):
+    with pytest.raises(presets.PresetNotFoundError, match='Did you mean "box"') as raised:
+        descnet3d.load("boxx")
+    assert server.address in str(raised.value)
+
+
+def test_the_list_says_what_is_at_hand(server):
+    [before] = [preset for preset in descnet3d.list_presets() if preset.category == "box"]
+    descnet3d.load("box")
+    [after] = [preset for preset in descnet3d.list_presets() if preset.category == "box"]
+    assert before.path is None and after.path == presets.find("box")
+    assert before.files == after.files
+
+
+@pytest.mark.parametrize(
+    ("file", "plan", "kind", "message"),
+    [
+        ("index.json", web_server.refuse(404), DownloadError, "is not there"),
+        ("index.json", web_server.refuse(500), UnreachableError, "answers 500"),
+        ("index.json", web_server.other(b"<html>"), ValueError, "index.json is damaged"),
+        ("synthesis_box_8/config.json", web_server.refuse(404), DownloadError, "is not there"),
+        ("synthesis_box_8/weights.npz", web_server.refuse(429), UnreachableError, "429"),
+        ("synthesis_box_8/weights.npz", web_server.other(b"x"), DownloadError, "has 1 bytes"),
+        ("synthesis_box_8/weights.npz", web_server.silent, UnreachableError, "timed out"),
+    ],
+)
+def test_no_wrong_weights_and_one_clear_line(server, file, plan, kind, message):
+    server.always[f"/zoo/{file}"] = plan
+    with pytest.raises(kind, match=message) as raised:
+        descnet3d.load("box")
+    assert "\n" not in str(raised.value)
+    assert not list((preset_cache.root() / "presets").glob("*"))
+    del server.always[f"/zoo/{file}"]
+    assert same(descnet3d.load("box"))  # no lock was left, and no part that spoils
+
+
+def test_weights_of_the_right_length_but_other_bytes_are_refused(server):
+    weights = server.folder / "zoo" / "synthesis_box_8" / "weights.npz"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    server.always["/zoo/synthesis_box_8/weights.npz"] = web_server.other(bytes(content))
+    with pytest.raises(DownloadError, match="not the file that was expected"):
+        descnet3d.load("box")
+
+
+@pytest.mark.parametrize("file", ["weights.npz", "config.json", "card.md"])
+def test_a_file_damaged_in_the_cache_is_fetched_anew(server, file):
+    descnet3d.load("box")
+    path = presets.find("box") / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(PresetWarning, match=rf"is damaged \({file}\), and is fetched anew"):
+        assert same(descnet3d.load("box"))
+    path.unlink()
+    server.always[f"/zoo/synthesis_box_8/{file}"] = web_server.refuse(404)
+    with pytest.warns(PresetWarning), pytest.raises(DownloadError, match="is not there"):
+        descnet3d.load("box")
+
+
+def test_a_preset_for_a_later_version_is_not_even_fetched(server):
+    publish(server.folder / "zoo", requires="99.0")
+    index = json.loads((server.folder / "zoo" / "index.json").read_text())
+    index["presets"][0]["requires"] = "99.0"
+    (server.folder / "zoo" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(PresetError, match=r"synthesis_box_8 needs descnet3d 99\.0"):
+        descnet3d.load("box")
+    assert not server.count("weights.npz")
+
+
+def test_a_new_version_in_the_zoo_is_another_preset(server):
+    first = presets.find("box")
+    publish(server.folder / "zoo", seed=1)
+    assert same(descnet3d.load("box"), seed=1)
+    assert presets.find("box") != first
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+FIND = "from descnet3d import presets; print(presets.find('box'))"
+
+
+def start(code=FIND):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_twenty_processes_fetch_a_preset_once(server):
+    server.plans["/zoo/synthesis_box_8/weights.npz"] = [web_server.cut(300)]
+    server.always["/zoo/synthesis_box_8/weights.npz"] = web_server.steady(10, 0.05)
+    processes = [start() for _ in range(20)]
+    found = {process.communicate(timeout=120) for process in processes}
+    assert {process.returncode for process in processes} == {0}
+    assert {out.strip() for out, _ in found} == {str(presets.find("box"))}
+    assert server.count("weights.npz") == 2  # one that broke off, and one that went on
+    assert not list((preset_cache.root() / "parts").iterdir())
+    assert same(descnet3d.load("box"))
+
+
+def test_a_killed_process_leaves_no_lock_and_its_part_is_taken_up(server):
+    server.always["/zoo/synthesis_box_8/weights.npz"] = web_server.steady(1000, 0.05)
+    process = start()
+    part = preset_cache.root() / "parts"
+    deadline = time.monotonic() + 60
+    while not [path for path in part.glob("*/weights.npz.part") if path.stat().st_size > 20]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    del server.always["/zoo/synthesis_box_8/weights.npz"]
+    server.asked.clear()
+    assert same(descnet3d.load("box"))
+    [headers] = [headers for path, headers in server.asked if path.endswith("weights.npz")]
+    assert headers["Range"].startswith("bytes=") and headers["Range"] != "bytes=0-"
+
+
+# --- a cache that cannot be written ---------------------------------------------------------------
+
+
+def test_what_is_in_a_cache_is_read_where_nothing_can_be_written(server):
+    descnet3d.load("box")
+    for name in ("locks", "parts", "addresses"):  # a file withstands even root
+        shutil.rmtree(preset_cache.root() / name)
+        (preset_cache.root() / name).touch()
+    assert same(descnet3d.load("box"))
+    assert server.count("weights.npz") == 1
+    shutil.rmtree(preset_cache.root() / "presets")
+    with pytest.raises(DownloadError, match="cannot lock a file in the cache .*; set DESCNET3D_C"):
+        descnet3d.load("box")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/sys is Linux's")
+def test_a_cache_where_nothing_can_be_written_is_named(server, monkeypatch):
+    monkeypatch.setenv("DESCNET3D_CACHE", "/sys/descnet3d")
+    message = "the cache /sys/descnet3d: .*; set DESCNET3D_CACHE to a folder that can be written"
+    with pytest.raises(DownloadError, match=message):
+        presets.find("box")
+
+
+def test_a_cache_that_is_no_folder_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DESCNET3D_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match="cannot lock a file in the cache .*file: "):
+        presets.find("box")
+
+
+def test_a_full_cache_is_named_and_works_once_there_is_room(server):
+    [preset] = [preset for preset in descnet3d.list_presets() if preset.category == "box"]
+    place = preset_cache.place(preset.id, preset.files)
+    parts = preset_cache.root() / "parts" / place.name
+    parts.mkdir(parents=True)
+    (parts / "weights.npz.part").symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match="No space left on device; make room, or set"):
+        presets.find("box")
+    assert same(descnet3d.load("box"))
+
+
+# --- presets with addresses of their own ----------------------------------------------------------
+
+
+def test_an_address_is_loaded_again_only_where_it_has_changed(server):
+    address = f"{server.address}/zoo/synthesis_box_8/"
+    for _ in range(2):
+        assert same(descnet3d.load(address))
+    assert server.count("weights.npz") == 1
+    publish(server.folder / "zoo", seed=1)
+    assert same(descnet3d.load(address), seed=1)
+    server.stop()
+    with pytest.warns(PresetWarning, match="taken instead"):
+        assert same(descnet3d.load(address), seed=1)
+
+
+def test_an_address_without_a_preset_is_told(server):
+    with pytest.raises(DownloadError, match="is not there"):
+        descnet3d.load(f"{server.address}/zoo/none")
+    server.always["/zoo/x/config.json"] = web_server.other(b'{"weights": {"file": "../../x"}}')
+    with pytest.raises(PresetError, match="names no weights"):
+        descnet3d.load(f"{server.address}/zoo/x")
+    server.always["/zoo/x/config.json"] = web_server.other(
+        json.dumps({"weights": {"file": "../../x", "sha256": "0" * 64}}).encode()
+    )
+    with pytest.raises(PresetError, match="names no weights that are known"):
+        descnet3d.load(f"{server.address}/zoo/x")
+
+
+def test_the_hub_is_asked_as_it_wants_to_be(server, tmp_path, monkeypatch):
+    """Its addresses, its redirects to a store elsewhere, and its tokens, which stay with it."""
+    store = WebServer(server.folder)
+    store_address = store.address.replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    base = "/somebody/boxes/resolve"
+    for revision, inside in (("main", ""), ("v1", "/small"), ("refs%2Fpr%2F1", "")):
+        for file in ("config.json", "weights.npz"):
+            target = f"{store_address}/zoo/synthesis_box_8/{file}"
+            server.always[f"{base}/{revision}{inside}/{file}"] = web_server.redirect(target)
+    for address in (
+        "hf://somebody/boxes",
+        "hf://somebody/boxes/small@v1",
+        "hf://somebody/boxes@refs/pr/1",
+    ):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        assert same(descnet3d.load(address))
+    assert {headers.get("Authorization") for _, headers in server.asked} == {"Bearer secret"}
+    assert {headers.get("Authorization") for _, headers in store.asked} == {None}
+    store.stop()
+    with pytest.raises(DownloadError, match="is not there"):
+        descnet3d.load("hf://somebody/lamps")
+    for wrong in ("hf://somebody", "hf://a/../b", "hf://a/b@"):
+        with pytest.raises(ValueError, match="write hf://OWNER/NAME"):
+            descnet3d.load(wrong)

@@ -1,0 +1,144 @@
+"""`descnet3d presets`, with a zoo that it publishes and that Python's own server serves."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+import requests
+
+import descnet3d
+from descnet3d import cli, presets
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Two presets as users save them: one that says what it is, and one that does not."""
+    keras.utils.set_random_seed(0)
+    voxels = keras.Input((8, 8, 8, 1))
+    score = keras.layers.Dense(1)(keras.layers.Flatten()(voxels))
+    model = descnet3d.DescriptorNet(keras.Model(voxels, score), voxel_mean=0.125)
+    model.save_preset(
+        tmp_path / "saved" / "lamps", id="synthesis_lamp_8", task="synthesis", category="lamp"
+    )
+    model.save_preset(tmp_path / "saved" / "my_boxes", scores={"nearest_iou": 0.8125})
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def zoo(saved, tmp_path, monkeypatch, capsys):
+    """A published zoo behind `python -m http.server`, and an empty cache."""
+    folder = tmp_path / "zoo"
+    add = [f"--add={saved / name}" for name in ("lamps", "my_boxes")]
+    assert cli.main(["presets", "publish", str(folder), *add, "--category=box"]) == 0
+    assert "2 presets" in capsys.readouterr().out
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "http.server", str(port), "--bind=127.0.0.1"]
+    server = subprocess.Popen(
+        [*command, f"--directory={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    monkeypatch.setenv("NO_PROXY", "*")
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(200):
+        try:
+            requests.get(address, timeout=1)
+            break
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    monkeypatch.setenv("DESCNET3D_ZOO", address)
+    monkeypatch.setenv("DESCNET3D_CACHE", str(tmp_path / "cache"))
+    yield folder
+    server.kill()
+    server.wait()
+
+
+def run(capsys, *words, status=0):
+    assert cli.main(["presets", *words]) == status
+    captured = capsys.readouterr()
+    return captured.out if status == 0 else captured.err
+
+
+def test_what_is_published_can_be_looked_at_listed_and_loaded(zoo, capsys):
+    page = (zoo / "index.html").read_text()
+    assert "synthesis_lamp_8" in page and "my_boxes" in page
+    rows = run(capsys, "list", "--category=box").splitlines()
+    assert [row.split() for row in rows] == [
+        ["ID", "CATEGORY", "TASK", "SIZE", "PARAMETERS", "WHERE", "SCORES"],
+        ["my_boxes", "box", "synthesis", "8x8x8", "513", "to", "be", "fetched"]
+        + ["nearest_iou", "0.812"],
+    ]
+    assert descnet3d.load("lamp").grid == (8, 8, 8)
+    assert "  cache" in run(capsys, "list", "--category=lamp").splitlines()[1]
+    assert "  package" in run(capsys, "list", "--category=toilet", "--task=synthesis")
+
+
+def test_download_show_verify_and_remove(zoo, capsys, tmp_path):
+    folder = run(capsys, "download", "box").strip()
+    assert folder == str(presets.find("my_boxes"))
+    assert sorted(os.listdir(folder)) == ["card.md", "config.json", "weights.npz"]
+    assert run(capsys, "show", "box").startswith("# my_boxes\n")
+    assert run(capsys, "verify", "box") == f"my_boxes: whole ({folder})\n"
+    with open(f"{folder}/weights.npz", "ab") as file:
+        file.write(b"x")
+    assert cli.main(["presets", "verify", "box"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"my_boxes: damaged: weights.npz ({folder})\n"
+    assert "1 damaged: descnet3d presets download NAME fetches into the cache anew" in captured.err
+    assert cli.main(["presets", "download", "box"]) == 0
+    told = capsys.readouterr().err
+    assert told == f"descnet3d: warning: {folder} is damaged (weights.npz), and is fetched anew\n"
+    assert "whole" in run(capsys, "verify", "box")
+    run(capsys, "download", "lamp")
+    assert f"removed {folder}" in run(capsys, "remove", "box")
+    assert "is not in the cache" in run(capsys, "remove", "box", status=1)
+    assert run(capsys, "remove", "--all").count("removed") == 1
+    assert not list((tmp_path / "cache" / "presets").iterdir())
+
+
+def test_an_address_is_downloaded_and_removed(zoo, capsys, monkeypatch):
+    address = f"{os.environ['DESCNET3D_ZOO']}/my_boxes"
+    folder = run(capsys, "download", address).strip()
+    assert f"removed {folder}" in run(capsys, "remove", address)
+
+
+def test_what_came_with_the_package_is_shown_and_never_removed(capsys, tmp_path):
+    picture = tmp_path / "toilets.png"
+    shown = run(capsys, "show", "toilet", f"--out={picture}")
+    assert shown.startswith("# synthesis_toilet_32\n") and shown.endswith(f"{picture}\n")
+    source = presets.find("toilet")
+    assert picture.read_bytes() == (source / "sheet.png").read_bytes()
+    assert "lies in" in run(capsys, "remove", "toilet", status=1)
+    assert (source / "weights.npz").exists()
+
+
+def test_a_damaged_preset_is_not_published(saved, tmp_path, capsys):
+    shutil.copytree(saved / "lamps", tmp_path / "zoo" / "synthesis_lamp_8")
+    with open(tmp_path / "zoo" / "synthesis_lamp_8" / "weights.npz", "ab") as file:
+        file.write(b"x")
+    assert "is not what config.json says" in run(capsys, "publish", f"{tmp_path}/zoo", status=1)
+    assert not (tmp_path / "zoo" / "index.json").exists()
+    more = [f"--add={saved / 'my_boxes'}"]
+    said = run(capsys, "publish", f"{tmp_path}/zoo", *more, status=1)
+    assert "does not say what its category is: give --category" in said
+    assert "has no presets" in run(capsys, "publish", str(tmp_path / "empty"), status=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fetch"], "no action 'fetch'; there is: list, show, download, verify, remove, publish"),
+        (["show"], "show needs NAME"),
+        (["download"], "download needs NAME (or --all)"),
+        (["publish"], "publish needs FOLDER"),
+        (["list", "toilet"], "'toilet' is one argument too many"),
+        (["remove", "toilet", "--all"], "'toilet' is one argument too many"),
+    ],
+)
+def test_wrong_usage_says_what_is_missing(capsys, words, message):
+    assert message in run(capsys, *words, status=2)
