@@ -50,7 +50,9 @@ def _flags(values: flags.FlagValues) -> None:
         "task",
         None,
         ["synthesis", "recovery", "super_resolution", "cooperative"],
-        "What the new preset is for; what the old one does if absent.",
+        "What the new preset is for. If absent, what the old one is for; of a cooperative one the "
+        "descriptor alone goes on, as synthesis. cooperative teaches a new generator after that, "
+        "which takes several times as long.",
         flag_values=values,
     )
     flags.DEFINE_integer(

@@ -108,7 +108,8 @@ def recipe_from(
 
     Args:
         start: the preset, by category (with `task`), id, folder or address.
-        task: what the new preset is for; what the old one does where None.
+        task: what the new preset is for. Where None, what the old one is for; of a cooperative one
+            its descriptor alone goes on, as synthesis.
         count: how many shapes there are; a generator has at most half as many latents.
         changes: settings of the recipe that are to be others.
 
@@ -119,11 +120,11 @@ def recipe_from(
     Raises:
         ValueError: the start cannot be fine-tuned, or a setting has no meaning.
     """
-    named = presets.named(start, task or "synthesis")
+    named = presets.named(start, task or "synthesis") or presets.named(start)
     start = named.id if named is not None else start
     config = read_config(presets.find(start))
     own = config.get("task") or "synthesis"
-    task = task or own
+    task = task or {"cooperative": "synthesis"}.get(own, own)
     if task not in SHORTER or own not in SHORTER:
         raise ValueError(
             f"{start} is for {own}, and {', '.join(SHORTER)} can be fine-tuned; classifiers and "
@@ -139,7 +140,11 @@ def recipe_from(
     if task == "cooperative" and count is not None:
         most = RECIPES[name].generator_latents
         kept["generator_latents"] = max(1, min(most, count // 2))
-    recipe = replace(RECIPES[name], **{**SHORTER[task], **kept, "start": start, **changes})
+    settings = {**SHORTER[task], **kept, "start": start, **changes}
+    # Weights averaged over more iterations than there are would be those of the start.
+    most = 1 - 4 / max(settings["matching_steps"], 4)
+    settings.setdefault("average", min(RECIPES[name].average, most))
+    recipe = replace(RECIPES[name], **settings)
     task_of({"task": task, "corruption": recipe.corruption, "ratio": recipe.ratio})
     return name, recipe
 

@@ -115,7 +115,8 @@ def train(
         spent = keeper.core_seconds
         save(learner, path, Progress(epochs, spent))
     if network is not None and recipe.layers:
-        network.trainable = True
+        for layer in network.layers:
+            layer.trainable = True
     return TrainingRun(model, spent / 60)
 
 

@@ -1,0 +1,127 @@
+"""What fine-tuning is worth on a folder of meshes: a third of the iterations against all of them.
+
+    python benchmarks/finetuning.py --out=runs [--steps=2000] [--scratch_steps=6000] [--start=auto]
+
+Makes a folder of benches (meshes of boxes, with and without backs and arms, of many proportions;
+none of the presets has seen one), trains a preset from scratch and one from a preset that there is,
+by the commands that a user would give, and prints the figures of both beside those of the real test
+shapes. A run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from descnet3d import evaluation, presets, shape_sources
+from descnet3d.preset_config import read_config
+
+COLUMNS = ("nearest_iou", "occupancy_ratio", "coverage", "matching_distance", "pairwise_iou")
+
+
+def bench(rng: np.random.Generator) -> trimesh.Trimesh:
+    """A seat on four legs or two planks, perhaps with a back and arms, in metres, z up."""
+    length, depth, height = rng.uniform(0.9, 2.2), rng.uniform(0.35, 0.6), rng.uniform(0.35, 0.55)
+    thick, leg = rng.uniform(0.05, 0.09), rng.uniform(0.06, 0.1)
+    inset = rng.uniform(0, 0.25 * length)
+    parts = [((length, depth, thick), (0, 0, height))]
+    if rng.random() < 0.5:
+        for side in (-1, 1):
+            for front in (-1, 1):
+                place = (
+                    side * (length / 2 - inset - leg / 2),
+                    front * (depth - leg) / 2,
+                    height / 2,
+                )
+                parts.append(((leg, leg, height), place))
+    else:
+        for side in (-1, 1):
+            place = (side * (length / 2 - inset - leg / 2), 0, height / 2)
+            parts.append(((leg, depth, height), place))
+    back = rng.uniform(0.3, 0.55)
+    if rng.random() < 0.6:
+        parts.append(((length, thick, back), (0, (depth - thick) / 2, height + back / 2)))
+    if rng.random() < 0.4:
+        arm = rng.uniform(0.15, 0.25)
+        for side in (-1, 1):
+            place = (side * (length - thick) / 2, 0, height + arm / 2)
+            parts.append(((thick, depth, arm), place))
+    return trimesh.util.concatenate(
+        [
+            trimesh.creation.box(size, trimesh.transformations.translation_matrix(place))
+            for size, place in parts
+        ]
+    )
+
+
+def make_meshes(folder: Path) -> None:
+    """Eighty benches for training, and forty for testing, as .off files."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 80), ("test", 40)):
+        (folder / "bench" / split).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            bench(rng).export(folder / "bench" / split / f"bench_{number:03d}.off")
+
+
+def run(*words: object) -> None:
+    """A command, as a user gives it; what it prints goes on."""
+    print("$ descnet3d", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "descnet3d.cli", *map(str, words)], check=True)
+
+
+def main() -> None:
+    """Trains both, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--scratch_steps", type=int, default=6000)
+    parser.add_argument("--start", default="auto")
+    parser.add_argument("--num", type=int, default=64)
+    given = parser.parse_args()
+    meshes = given.out / "meshes"
+    if not meshes.exists():
+        make_meshes(meshes)
+    same = [f"--data={meshes}", "--category=bench", "--mirror_axes=0", "--sheet_every=0"]
+    tuned = given.out / f"tuned_{given.steps}"
+    scratch = given.out / f"scratch_{given.scratch_steps}"
+    short = given.out / f"scratch_{given.steps}"
+    if not (tuned / "card.md").exists():
+        run("finetune", f"--from={given.start}", *same, f"--steps={given.steps}", f"--out={tuned}")
+    for folder, steps in ((short, given.steps), (scratch, given.scratch_steps)):
+        if not (folder / "card.md").exists():
+            run("train", *same, f"--matching_steps={steps}", f"--out={folder}")
+
+    archive = shape_sources.read_shapes(meshes, keep_in=given.out)
+    reference = evaluation.Reference(archive, "bench")
+    print(f"| | iterations | core minutes | {' | '.join(COLUMNS)} |")
+    print("|---" * (len(COLUMNS) + 3) + "|")
+    start = read_config(tuned)["training"]["recipe"]["start"]
+    rows = {
+        f"`{start}`, as it is": presets.find(start),
+        "fine-tuned from it": tuned,
+        "from scratch, as long": short,
+        "from scratch": scratch,
+    }
+    for name, folder in rows.items():
+        training = read_config(folder)["training"]
+        own = "bench" in (read_config(folder)["category"])
+        scores, real = evaluation.evaluate_synthesis(
+            presets.load(folder), reference, num=given.num, seed=0
+        )
+        cells = [str(training["recipe"]["matching_steps"]), f"{training['core_minutes']:.1f}"]
+        print(
+            f"| {name} | {' | '.join(cells if own else ['', ''])} | "
+            f"{' | '.join(f'{getattr(scores, column):.3f}' for column in COLUMNS)} |",
+            flush=True,
+        )
+    cells = [f"{getattr(real, column):.3f}" for column in COLUMNS]
+    print(f"| real test shapes | | | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

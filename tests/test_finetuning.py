@@ -1,0 +1,209 @@
+"""A preset is fine-tuned: from the right one, in the layers that are chosen, to one of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import descnet3d
+from descnet3d import cli, finetuning, metrics, networks, training, voxels
+from descnet3d.recipes import RECIPES, Recipe
+
+SIDE = 8
+
+
+def boxes(count, seed=0):
+    """Boxes of many proportions."""
+    rng = np.random.default_rng(seed)
+    shapes = np.zeros((count, SIDE, SIDE, SIDE), "float32")
+    for shape in shapes:
+        low, high = rng.integers(0, 3, 3), rng.integers(5, 9, 3)
+        shape[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = 1
+    return shapes
+
+
+def tiny_network(seed=0):
+    keras.utils.set_random_seed(seed)
+    return networks.base(SIDE, width=16, context=8, hidden=16, code=16)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A preset on 8³ grids that has learned nothing."""
+    model = descnet3d.DescriptorNet(tiny_network(), voxel_mean=0.5, reference_std=0.5)
+    folder = tmp_path / "start"
+    recipe = {"reference_std": 0.5, "voxel_mean": 0.5, "sampling_steps": 7, "network": "base"}
+    return model.save_preset(folder, weights_dtype="float32", recipe=recipe)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder of a user's grids."""
+    folder = tmp_path / "shapes" / "box"
+    folder.mkdir(parents=True)
+    for index, shape in enumerate(boxes(20)):
+        np.save(folder / f"{index:02d}.npy", shape)
+    return folder.parent
+
+
+def finetune(start, mine, out, *more):
+    words = [f"--from={start}", f"--data={mine}", f"--out={out}", "--sheet_every=0", *more]
+    return cli.main(["finetune", *words])
+
+
+def test_a_folder_of_shapes_becomes_a_preset_that_is_loaded(start, mine, tmp_path, capsys):
+    out = tmp_path / "my_boxes"
+    assert finetune(start, mine, out, "--steps=150", "--learning_rate=3e-3") == 0
+    assert f"wrote {out}: descnet3d synthesize {out}" in capsys.readouterr().out
+    before, after = descnet3d.load(start), descnet3d.load(out)
+    assert after.preset["id"] == f"synthesis_box_{SIDE}" and after.preset["category"] == "box"
+    assert after.sampling.num_steps == 7
+    recipe = after.preset["training"]["recipe"]
+    assert recipe["start"] == str(start) and recipe["matching_steps"] == 150
+    flags = (out / "recipe.flags").read_text().split()
+    assert {"--recipe=base", f"--start={start}", "--matching_steps=150"} <= set(flags)
+    # It has learned: new boxes fit it better than they fitted what it began with.
+    unseen, noise = boxes(16, seed=1), keras.random.SeedGenerator
+    from descnet3d.models.pretraining import EquilibriumMatching
+
+    losses = [
+        float(
+            keras.ops.convert_to_numpy(
+                EquilibriumMatching().loss(
+                    model.energy_of, model.to_model_space(unseen), 0.5, noise(0)
+                )
+            )
+        )
+        for model in (before, after)
+    ]
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_a_finished_preset_is_never_overwritten(start, mine, tmp_path, capsys):
+    out = tmp_path / "mine"
+    assert finetune(start, mine, out, "--steps=2") == 0
+    assert finetune(start, mine, out, "--steps=2") == 1
+    assert "holds a finished preset" in capsys.readouterr().err
+
+
+def test_a_killed_run_goes_on(start, mine, tmp_path):
+    out = tmp_path / "mine"
+    words = ["finetune", f"--from={start}", f"--data={mine}", f"--out={out}", "--sheet_every=0"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "descnet3d.cli", *words, "--steps=100000"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = out / "training" / "matching.csv"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) > 3):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (out / "training" / "matching.npz").exists()
+    with np.load(out / "training" / "matching.npz") as file:
+        assert file["progress"][0] >= 1
+    # Other settings are refused, so that nothing is mixed.
+    assert cli.main([*words, "--steps=3"]) == 1
+
+
+def test_only_the_chosen_layers_learn(start):
+    network = descnet3d.load(start).network
+    before = {layer.name: layer.get_weights() for layer in network.layers}
+    recipe = Recipe(start=str(start), layers="code_*, refine_2", matching_steps=4, sampling_steps=2)
+    folder = start.parent / "run"
+    run = training.train(boxes(16), recipe, folder, network=network)
+    moved = {
+        layer.name
+        for layer in run.model.network.layers
+        if any(
+            not np.array_equal(old, new)
+            for old, new in zip(before[layer.name], layer.get_weights(), strict=True)
+        )
+    }
+    assert moved == {"code_1", "code_2", "code_spread", "code_responses", "refine_2"}
+    assert all(layer.trainable for layer in run.model.network.layers)
+
+
+def test_layers_that_are_not_there_are_named(start):
+    network = descnet3d.load(start).network
+    with pytest.raises(ValueError, match="layers='conv' is none of this network's, .*code_1"):
+        training.choose_layers(network, "code_1,conv")
+    with pytest.raises(ValueError, match="no start is given"):
+        Recipe(layers="code_1")
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "base", "started", "own"),
+    [
+        ("toilet", None, "base", "synthesis_toilet_32", "synthesis"),
+        ("bed", None, "base", "cooperative_bed_32", "synthesis"),
+        ("bed", "cooperative", "cooperative", "cooperative_bed_32", "cooperative"),
+        ("recovery_chair_32", None, "recovery", "recovery_chair_32", "recovery"),
+        ("sofa", "super_resolution", "super_resolution", "synthesis_sofa_32", "super_resolution"),
+    ],
+)
+def test_the_recipe_is_that_of_the_task(name, task, base, started, own):
+    found, recipe = finetuning.recipe_from(name, task, 30)
+    assert (found, recipe.start, recipe.task) == (base, started, own)
+    assert recipe.matching_steps < RECIPES["base"].matching_steps
+    assert recipe.generator_latents <= 15 or own != "cooperative"
+    # The flags that are kept beside the preset make the very recipe.
+    changed = dict(flag[2:].split("=", 1) for flag in finetuning.differences(found, recipe)[1:])
+    kinds = {field: type(getattr(recipe, field)) for field in changed}
+    again = replace(
+        RECIPES[found], **{field: kinds[field](value) for field, value in changed.items()}
+    )
+    assert again == recipe
+
+
+def test_a_classifier_is_not_fine_tuned():
+    with pytest.raises(ValueError, match="is for classification, and synthesis, .* can be"):
+        finetuning.recipe_from("classifier_modelnet10_32")
+
+
+def test_grids_without_a_preset_are_told():
+    with pytest.raises(ValueError, match="no preset here synthesises on 8x8x8 grids"):
+        finetuning.nearest_presets(boxes(4))
+
+
+@pytest.mark.slow
+def test_the_nearest_preset_is_of_the_right_category(modelnet10):
+    for category in ("toilet", "bed"):
+        archive = voxels.read_archive(modelnet10, category, "train")
+        found = finetuning.nearest_presets(archive.occupancy)
+        assert found[0].preset.category == category
+        losses = [candidate.loss for candidate in found]
+        assert losses == sorted(losses)
+    # Without its own, what is built like a bed is nearer than what is not.
+    others = finetuning.nearest_presets(archive.occupancy, without=("bed", "modelnet10"))
+    assert others[0].preset.category in ("sofa", "chair")
+
+
+@pytest.mark.slow
+def test_auto_begins_with_the_nearest_and_remembers_it(modelnet10, tmp_path, capsys):
+    archive = voxels.read_archive(modelnet10, "toilet", "test")
+    folder = tmp_path / "shapes" / "throne"
+    folder.mkdir(parents=True)
+    for index, shape in enumerate(archive.occupancy[:20]):
+        np.save(folder / f"{index:02d}.npy", shape)
+    out = tmp_path / "thrones"
+    assert finetune("auto", folder.parent, out, "--steps=6") == 0
+    printed = capsys.readouterr().out
+    assert "beginning with synthesis_toilet_32, which fits best (matching loss: synth" in printed
+    assert (out / "training" / "start.txt").read_text() == "synthesis_toilet_32\n"
+    config = json.loads((out / "config.json").read_text())
+    assert config["training"]["recipe"]["start"] == "synthesis_toilet_32"
+    # After so few iterations it still makes toilets.
+    made = descnet3d.load(out).synthesize(4, seed=0)
+    assert metrics.intersection_over_union(made, archive.occupancy).max(axis=1).mean() > 0.5
