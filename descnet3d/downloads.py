@@ -168,7 +168,7 @@ def _complete(
     address: str, part: Path, size: int | None, most: int, headers: Mapping[str, str]
 ) -> None:
     """Appends to a part until the file is whole."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     failures = 0
     title = "/".join(address.split("/")[-2:])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descnet3d import preset_addresses, preset_cache, preset_config, zoos
+from descnet3d.downloads import DownloadError
 from descnet3d.zoo_index import Preset
 from descnet3d.zoos import Zoo
 
@@ -118,7 +119,7 @@ def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
     if isinstance(name, str):
         if preset_addresses.is_address(name):
             return preset_addresses.fetch(name)
-        preset = named(name, task)
+        preset = _named_at_hand(name, task)
         if preset is not None:
             return fetch(preset)
         if not _looks_like_a_path(name):
@@ -146,6 +147,18 @@ def named(name: str, task: str = "synthesis") -> Preset | None:
                 if name == preset.id or by_category:
                     return preset
     return None
+
+
+def _named_at_hand(name: str, task: str) -> Preset | None:
+    """As `named`, but a folder needs no zoo that cannot be reached."""
+    if os.sep in name:
+        return None
+    try:
+        return named(name, task)
+    except DownloadError:
+        if os.path.isdir(name):
+            return None
+        raise
 
 
 def fetch(preset: Preset) -> Path:

@@ -24,6 +24,10 @@ from descnet3d.preset_config import PresetError
 
 SHAPES = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="nothing here depends on the backend"
+)
+
 
 def tiny_model(seed=0):
     keras.utils.set_random_seed(seed)
@@ -83,6 +87,14 @@ def test_a_zoo_that_nobody_has_reached_yet_is_told(server):
     server.stop()
     with pytest.raises(UnreachableError, match="index.json cannot be fetched: .*refused"):
         descnet3d.load("box")
+
+
+def test_a_folder_of_ones_own_needs_no_zoo(server, tmp_path, monkeypatch):
+    server.stop()
+    monkeypatch.chdir(tmp_path)
+    tiny_model().save_preset("mine", weights_dtype="float32")
+    for name in ("mine", "./mine", str(tmp_path / "mine"), tmp_path / "mine"):
+        assert same(descnet3d.load(name))
 
 
 def test_a_folder_is_a_zoo_too(server, monkeypatch):

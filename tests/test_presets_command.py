@@ -14,6 +14,10 @@ import requests
 import descnet3d
 from descnet3d import cli, presets
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="nothing here depends on the backend"
+)
+
 
 @pytest.fixture
 def saved(tmp_path):
