@@ -89,12 +89,10 @@ def main() -> None:
     same = [f"--data={meshes}", "--category=bench", "--mirror_axes=0", "--sheet_every=0"]
     tuned = given.out / f"tuned_{given.steps}"
     scratch = given.out / f"scratch_{given.scratch_steps}"
-    short = given.out / f"scratch_{given.steps}"
     if not (tuned / "card.md").exists():
         run("finetune", f"--from={given.start}", *same, f"--steps={given.steps}", f"--out={tuned}")
-    for folder, steps in ((short, given.steps), (scratch, given.scratch_steps)):
-        if not (folder / "card.md").exists():
-            run("train", *same, f"--matching_steps={steps}", f"--out={folder}")
+    if not (scratch / "card.md").exists():
+        run("train", *same, f"--matching_steps={given.scratch_steps}", f"--out={scratch}")
 
     archive = shape_sources.read_shapes(meshes, keep_in=given.out)
     reference = evaluation.Reference(archive, "bench")
@@ -104,7 +102,6 @@ def main() -> None:
     rows = {
         f"`{start}`, as it is": presets.find(start),
         "fine-tuned from it": tuned,
-        "from scratch, as long": short,
         "from scratch": scratch,
     }
     for name, folder in rows.items():
