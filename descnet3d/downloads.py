@@ -7,6 +7,7 @@ import email.utils
 import hashlib
 import os
 import random
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -314,4 +315,5 @@ def _plainly(error: Exception) -> str:
         seen = inner
     if isinstance(seen, OSError) and seen.strerror:
         return seen.strerror
-    return " ".join(str(seen).split()).rpartition(": ")[2] or type(seen).__name__
+    said = " ".join(str(seen).split()).rpartition(": ")[2]
+    return re.sub(r"^\[Errno -?\d+\] ", "", said) or type(seen).__name__
