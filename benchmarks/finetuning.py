@@ -1,6 +1,6 @@
 """What fine-tuning is worth on a folder of meshes: a third of the iterations against all of them.
 
-    python benchmarks/finetuning.py --out=runs [--steps=2000] [--scratch_steps=6000] [--start=auto]
+    python benchmarks/finetuning.py --out=runs [--steps=2000] [--scratch_steps=6000] [--starts auto]
 
 Makes a folder of benches (meshes of boxes, with and without backs and arms, of many proportions;
 none of the presets has seen one), trains a preset from scratch and one from a preset that there is,
@@ -80,17 +80,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--scratch_steps", type=int, default=6000)
-    parser.add_argument("--start", default="auto")
+    parser.add_argument("--starts", nargs="+", default=["auto"])
     parser.add_argument("--num", type=int, default=64)
     given = parser.parse_args()
     meshes = given.out / "meshes"
     if not meshes.exists():
         make_meshes(meshes)
     same = [f"--data={meshes}", "--category=bench", "--mirror_axes=0", "--sheet_every=0"]
-    tuned = given.out / f"tuned_{given.steps}"
+    tuned = {start: given.out / f"from_{start}_{given.steps}" for start in given.starts}
     scratch = given.out / f"scratch_{given.scratch_steps}"
-    if not (tuned / "card.md").exists():
-        run("finetune", f"--from={given.start}", *same, f"--steps={given.steps}", f"--out={tuned}")
+    for start, folder in tuned.items():
+        if not (folder / "card.md").exists():
+            run("finetune", f"--from={start}", *same, f"--steps={given.steps}", f"--out={folder}")
     if not (scratch / "card.md").exists():
         run("train", *same, f"--matching_steps={given.scratch_steps}", f"--out={scratch}")
 
@@ -98,21 +99,15 @@ def main() -> None:
     reference = evaluation.Reference(archive, "bench")
     print(f"| | iterations | core minutes | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 3) + "|")
-    start = read_config(tuned)["training"]["recipe"]["start"]
-    rows = {
-        f"`{start}`, as it is": presets.find(start),
-        "fine-tuned from it": tuned,
-        "from scratch": scratch,
-    }
-    for name, folder in rows.items():
+    for folder in (*tuned.values(), scratch):
         training = read_config(folder)["training"]
-        own = "bench" in (read_config(folder)["category"])
+        recipe = training["recipe"]
         scores, real = evaluation.evaluate_synthesis(
             presets.load(folder), reference, num=given.num, seed=0
         )
-        cells = [str(training["recipe"]["matching_steps"]), f"{training['core_minutes']:.1f}"]
+        name = f"fine-tuned from `{recipe['start']}`" if recipe["start"] else "from scratch"
         print(
-            f"| {name} | {' | '.join(cells if own else ['', ''])} | "
+            f"| {name} | {recipe['matching_steps']} | {training['core_minutes']:.1f} | "
             f"{' | '.join(f'{getattr(scores, column):.3f}' for column in COLUMNS)} |",
             flush=True,
         )
