@@ -7,8 +7,8 @@
 # At the end you have: a mesh with a piece torn out of it, the same mesh whole again, in its own
 # coordinates; and beds on a grid of 64³ voxels, made of beds on 16³.
 #
-# **Time on two cores:** about a minute and a half. **Data:** none; the mesh is made here. The presets come
-# from the repository's folder `zoo`.
+# **Time on two cores:** about a minute and a half. **Data:** none; the mesh is made here. The
+# presets come from the repository's folder `zoo`.
 
 # %%
 import os
@@ -222,7 +222,7 @@ assert errors[0] < 0.05, "with half of the voxels known the rest is found"
 # to compare with.
 
 # %%
-beds = descnet3d.load("bed").generate(4, seed=3)[: 1 if small else 3]
+beds = descnet3d.load("bed").generate(32, seed=3)[: 1 if small else 3]
 coarse = blocks.average((beds > 0.5).astype("float32"), 2)
 sharpener = descnet3d.load("bed", task="super_resolution")
 fine = sharpener.super_resolve(coarse, seed=0, num_steps=20 if small else None)
