@@ -56,8 +56,8 @@ def part_of(rows, count):
     return np.sort(generator.permutation(rows)[:count])
 
 
-train = part_of(np.flatnonzero(~archive.is_test), 150 if small else 2000)
-test = part_of(np.flatnonzero(archive.is_test), 100 if small else 908)
+train = part_of(np.flatnonzero(~archive.is_test), 150 if small else 1500)
+test = part_of(np.flatnonzero(archive.is_test), 100 if small else 600)
 shapes, labels = archive.occupancy[train].astype("float32"), archive.labels[train]
 asked, truth = archive.occupancy[test].astype("float32"), archive.labels[test]
 print(f"{len(shapes)} shapes to learn from, {len(asked)} to be asked about")
@@ -112,7 +112,7 @@ def drawn(share, seed):
     return np.sort(np.concatenate([row[: max(1, round(share * len(row)))] for row in rows]))
 
 
-def components(known, questions, count=200):
+def components(known, questions, count=150):
     """The principal components of features, standardised, found without any label."""
     scaler = StandardScaler().fit(known)
     found = PCA(min(count, len(known) // 2), svd_solver="randomized", random_state=0)
@@ -146,15 +146,19 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# More labels help all three. With all labels, the features are ahead of raw voxels, and what the
+# More labels help all three. With all labels the features are ahead of raw voxels, and what the
 # learning itself has added is the difference to the untrained network: smaller than one would hope.
+# With few labels raw voxels are about level with them: features without labels are no remedy for
+# having next to none, with this regression.
 
 # %% tags=["check"]
-learnt = curves["features without labels"]
+learnt, raw = curves["features without labels"], curves["raw voxels"]
+slack = 0.1 if small else 0  # of so few test shapes
 assert all(values[-1] > values[0] for values in curves.values()), "more labels help"
-assert learnt[-1] > curves["raw voxels"][-1] - (0.1 if small else 0), "ahead of raw voxels"
+assert learnt[-1] > raw[-1] - slack, "with all labels, ahead of raw voxels"
 gain = learnt[-1] - curves["the same network, untrained"][-1]
-assert -0.1 < gain < 0.15, "the gain over the untrained network is small"
+assert -slack < gain < 0.05 + slack, "the gain over the untrained network is small"
+assert abs(learnt[0] - raw[0]) < 0.1 + slack, "with few labels, about level with raw voxels"
 
 # %% [markdown]
 # ## What is taken for what

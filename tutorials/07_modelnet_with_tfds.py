@@ -172,7 +172,7 @@ sofas = sofas.astype("float32")
 shorter = (
     {"matching_steps": 8, "average": 0.5, "sampling_steps": 10, "sampling_rounds": 1}
     if small
-    else {"matching_steps": 400, "average": 0.98, "sampling_steps": 120, "sampling_rounds": 3}
+    else {"matching_steps": 300, "average": 0.98, "sampling_steps": 120, "sampling_rounds": 3}
 )
 recipe = replace(RECIPES["base"], **shorter)
 losses = []
@@ -243,7 +243,7 @@ if not small and importlib.util.find_spec("torch") is not None:
 costs = {}
 for backend in backends:
     done = subprocess.run(
-        [sys.executable, "-c", measure.replace("ITERATIONS", "8" if small else "30")],
+        [sys.executable, "-c", measure.replace("ITERATIONS", "3" if small else "20")],
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -266,10 +266,9 @@ for preset in descnet3d.list_presets():
 assert all(seconds > 0 and memory < 16 for seconds, memory in costs.values()), "fits 16 GB"
 
 # %% [markdown]
-# A whole training run is a matter of an hour or less on a machine that has two free cores, and of
+# A whole training run is a matter of an hour or less on a machine that has two free cores, and of a
 # few gigabytes. (Other work on the machine counts against it: the times above include what else ran
-# here.) Convert the zip once; of a real release, reading and filling the meshes takes longer than
-# training for a few hundred iterations.
+# here.) Convert the zip once, and go on with the archive.
 #
 # ## What did not work
 #
