@@ -6,7 +6,7 @@
 # At the end you have: sheets of shapes that nobody drew, an animation of Langevin dynamics forming
 # them out of noise, and meshes of them in files that other programs open.
 #
-# **Time on two cores:** about a minute. **Data:** none.
+# **Time on two cores:** about a minute and a half. **Data:** none.
 
 # %%
 import os

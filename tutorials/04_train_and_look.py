@@ -8,7 +8,7 @@
 # chains from noise, one by simulation-free pretraining; the curves of both; and a run that
 # diverges, with the reason.
 #
-# **Time on two cores:** about five minutes. **Data:** none: the beds are those of a pretrained
+# **Time on two cores:** about a minute. **Data:** none: the beds are those of a pretrained
 # generator, made coarse. (They stand in for data of your own, so that the notebook runs anywhere.)
 
 # %%
