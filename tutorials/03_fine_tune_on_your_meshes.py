@@ -180,8 +180,8 @@ assert np.isfinite(history["matching_loss"]).all()
 #
 # ## What did not work
 #
-# - Surfaces are more ragged than those of the benches that were held out: look at the arms. This run
-#   is short; the command's own default is a longer one.
+# - Surfaces are more ragged than those of the benches that were held out: look at the arms. This
+#   run is short; the command's own default is a longer one.
 # - Thin parts are what these models lose first. Legs and slats of these benches are thick; the thin
 #   legs of chairs and tables from noise float or are missing.
 # - A preset of recovery trained from scratch took more than twice the iterations of one that began

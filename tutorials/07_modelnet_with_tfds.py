@@ -8,7 +8,7 @@
 # of its categories, and a measurement of what a training iteration costs in time and memory, on
 # TensorFlow and, where it is installed, on PyTorch.
 #
-# **Time on two cores:** about four minutes with the stand-in. **Data:** `ModelNet10.zip` as
+# **Time on two cores:** about three minutes with the stand-in. **Data:** `ModelNet10.zip` as
 # released by Princeton ([modelnet.cs.princeton.edu](https://modelnet.cs.princeton.edu)), at the
 # path that `DESCNET3D_MODELNET_ZIP` names. Without it the notebook makes a *stand-in*: a small zip
 # of the same layout, with a few parametric meshes in each of four categories. What it shows is then
