@@ -7,7 +7,7 @@
 # At the end you have: a mesh with a piece torn out of it, the same mesh whole again, in its own
 # coordinates; and beds on a grid of 64³ voxels, made of beds on 16³.
 #
-# **Time on two cores:** about a minute and a half. **Data:** none; the mesh is made here. The
+# **Time on two cores:** about a minute. **Data:** none; the mesh is made here. The
 # presets come from the repository's folder `zoo`.
 
 # %%

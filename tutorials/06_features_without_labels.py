@@ -8,7 +8,7 @@
 # and a curve of what it is worth by how many labels it gets, beside raw voxels and an untrained
 # network.
 #
-# **Time on two cores:** about four minutes. **Data:** ModelNet10 on 32³ grids, as a voxel archive
+# **Time on two cores:** about a minute. **Data:** ModelNet10 on 32³ grids, as a voxel archive
 # `modelnet10_32.npz`. [Tutorial 7](07_modelnet_with_tfds.ipynb) builds one; the environment
 # variable `DESCNET3D_DATA` says where it lies. The preset comes from the repository's folder `zoo`.
 

@@ -8,14 +8,16 @@
 # of its categories, and a measurement of what a training iteration costs in time and memory, on
 # TensorFlow and, where it is installed, on PyTorch.
 #
-# **Time on two cores:** about three minutes with the stand-in. **Data:** `ModelNet10.zip` as
+# **Time on two cores:** about four minutes with the stand-in. **Data:** `ModelNet10.zip` as
 # released by Princeton ([modelnet.cs.princeton.edu](https://modelnet.cs.princeton.edu)), at the
 # path that `DESCNET3D_MODELNET_ZIP` names. Without it the notebook makes a *stand-in*: a small zip
 # of the same layout, with a few parametric meshes in each of four categories. What it shows is then
 # the way, not ModelNet.
 
 # %%
+import contextlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -129,7 +131,8 @@ with zipfile.ZipFile(manual / "ModelNet10.zip") as archive:
 # %%
 started = time.monotonic()
 builder = tfds.builder("modelnet_voxels/modelnet10_32", data_dir=output / "data")
-builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
+with contextlib.redirect_stdout(io.StringIO()):  # tfds says there where its folders are
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
 seconds = time.monotonic() - started
 counts = {name: split.num_examples for name, split in builder.info.splits.items()}
 print(counts, f"in {seconds:.0f} s; skipped: {len(builder.skipped)}")
@@ -266,9 +269,9 @@ for preset in descnet3d.list_presets():
 assert all(seconds > 0 and memory < 16 for seconds, memory in costs.values()), "fits 16 GB"
 
 # %% [markdown]
-# A whole training run is a matter of an hour or less on a machine that has two free cores, and of a
-# few gigabytes. (Other work on the machine counts against it: the times above include what else ran
-# here.) Convert the zip once, and go on with the archive.
+# A whole training run is a matter of hours where the machine has other work to do, as it had here,
+# and of a few gigabytes; the presets' own times, by one core's clock, stand beside it. Convert the
+# zip once, and go on with the archive.
 #
 # ## What did not work
 #

@@ -28,7 +28,7 @@ SECONDS_A_CELL = 900
 MOST_BYTES = 1_500_000
 # What TensorFlow and open3d say of themselves and of the machine.
 _CHATTER = re.compile(
-    r"WARNING: All log messages|[IWE]\d{4} |Jupyter environment|\[Open3D INFO\]|\s*$"
+    r"WARNING:( All log messages|absl:)|[IWE]\d{4} |Jupyter environment|\[Open3D INFO\]|\s*$"
 )
 
 
