@@ -105,3 +105,20 @@ def test_an_autoencoder_learns_shapes_apart():
     drawn = ops.convert_to_numpy(generator(means))[..., 0] + 0.5
     assert (shapes[0] > 0.5)[drawn[0] > 0.5].mean() > 0.95
     assert (shapes[1] > 0.5)[drawn[1] > 0.5].mean() > 0.95
+
+
+def test_small_batches_are_filled_up_and_nothing_else_changes():
+    network = generators.generator(16, latents=3, hidden=8, seed_channels=2, width=4)
+    generate = generators.in_large_batches(network)
+    latents = np.random.default_rng(0).standard_normal((40, 3)).astype("float32")
+    whole = keras.ops.convert_to_numpy(network(latents))
+    for count in (1, 2, 19, 31, 32, 40):
+        found = keras.ops.convert_to_numpy(generate(latents[:count]))
+        np.testing.assert_allclose(found, whole[:count], atol=1e-5)
+    # The same where the number of latents is not known when the function is compiled.
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        traced = tf.function(generate, input_signature=[tf.TensorSpec([None, 3])])
+        for count in (1, 5, 40):
+            np.testing.assert_allclose(traced(latents[:count]), whole[:count], atol=1e-5)

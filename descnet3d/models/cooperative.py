@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import backend, latents
+from descnet3d import backend, generators, latents
 from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.chains import ChainSettings
 from descnet3d.fitting import MaximumLikelihood
@@ -119,13 +119,14 @@ class CooperativeNet(DescriptorNet):
         }
         self.preset = {"task": "cooperative", **kept} if kept else {}
         self.generator = generator
+        self.generator_of = generators.in_large_batches(generator)
         self.generator_std = float(generator_std)
         self.num_latents = int(inputs[1])
         self._compiled_generator = backend.compiled(
-            lambda latents: generator(latents, training=False)
+            lambda latents: self.generator_of(latents, training=False)
         )
         self._infer = latents.LatentInference(
-            lambda latents: generator(latents, training=False),
+            lambda latents: self.generator_of(latents, training=False),
             self.num_latents,
             self.generator_std,
         )
@@ -251,7 +252,7 @@ class CooperativeNet(DescriptorNet):
         assert self.likelihood is not None  # compile sees to it
         settings, count = self.likelihood.langevin, self.likelihood.chains.per_step
         latents = keras.random.normal((count, self.num_latents), seed=self.training_noise)
-        generated = ops.stop_gradient(self.generator(latents, training=False))
+        generated = ops.stop_gradient(self.generator_of(latents, training=False))
         # 2. Mode seeking: l Langevin steps from there.
         initial = settings.contraction * generated
         revised, measured = self._seek_modes(settings, initial, observed)
@@ -292,7 +293,10 @@ class CooperativeNet(DescriptorNet):
 
         def energy(positions: Any) -> Any:
             return latents.negative_log_posterior(
-                lambda z: self.generator(z, training=False), positions, revised, self.generator_std
+                lambda z: self.generator_of(z, training=False),
+                positions,
+                revised,
+                self.generator_std,
             )
 
         inferred, _ = langevin_dynamics(
