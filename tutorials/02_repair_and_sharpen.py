@@ -180,8 +180,8 @@ for bound in ("get_min_bound", "get_max_bound"):
     assert apart.max() < 2.5 * voxel, "the repaired mesh lies where the sofa lay"
 
 # %% [markdown]
-# The same on the command line, where `occupied` says that all there is can be believed, and
-# anything may be missing:
+# On the command line something like it is one line, for a mesh that looks along x; `occupied` says
+# that all there is can be believed, and anything may be missing, which asks more of the model:
 #
 #     descnet3d recover sofa --input=damaged.obj --up=y --visible=occupied --out=repaired.obj
 #

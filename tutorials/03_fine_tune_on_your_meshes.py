@@ -78,9 +78,9 @@ for number in range(10 if small else 80):
 print(len(list(folder.glob("*.ply"))), "meshes")
 
 # %% [markdown]
-# `read_shapes` puts them on 32³ grids, in parallel, and keeps a fifth of them as test shapes, which
-# no training sees. It is worth a look before the long work: do they stand upright, and look along x
-# as the presets' shapes do?
+# `read_shapes` puts them on 32³ grids, in parallel, and keeps some of them (about a sixth) as test
+# shapes, which no training sees. It is worth a look before the long work: do they stand upright,
+# and look along x as the presets' shapes do?
 
 # %%
 archive = shape_sources.read_shapes(output / "garden")

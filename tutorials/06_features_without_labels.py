@@ -9,8 +9,9 @@
 # network.
 #
 # **Time on two cores:** about a minute. **Data:** ModelNet10 on 32³ grids, as a voxel archive
-# `modelnet10_32.npz`. [Tutorial 7](07_modelnet_with_tfds.ipynb) builds one; the environment
-# variable `DESCNET3D_DATA` says where it lies. The preset comes from the repository's folder `zoo`.
+# `modelnet10_32.npz`. [Tutorial 7](07_modelnet_with_tfds.ipynb) builds one from the released zip
+# (not from its stand-in, which has four categories); the environment variable `DESCNET3D_DATA`
+# says where it lies. The preset comes from the repository's folder `zoo`.
 
 # %%
 import os
@@ -204,7 +205,7 @@ assert any(pair in pairs for pair in mistakes), "these pairs are mistaken for ea
 # - The paper's figure for unsupervised features on ModelNet10. Some fifteen kinds of features were
 #   tried in cross-validation on the training split; contracting the shape towards grey first helped
 #   most, and mirrored poses, noise and signed roots did nothing. The README tells how far it went.
-# - A supervised 3D network with the same labels is level with these features at best, and ahead of
-#   them where labels are many.
+# - A supervised 3D network with the same labels is ahead of these features, or level at best: the
+#   README has the figures.
 #
 # *Next: [7. ModelNet with tfds](07_modelnet_with_tfds.ipynb)*

@@ -269,8 +269,8 @@ for preset in descnet3d.list_presets():
 assert all(seconds > 0 and memory < 16 for seconds, memory in costs.values()), "fits 16 GB"
 
 # %% [markdown]
-# A whole training run is a matter of hours where the machine has other work to do, as it had here,
-# and of a few gigabytes; the presets' own times, by one core's clock, stand beside it. Convert the
+# What is foretold is a whole run by the clock, on a machine that had other work to do; the presets'
+# own times are those of one core alone, of fewer iterations and of another machine. Convert the
 # zip once, and go on with the archive.
 #
 # ## What did not work
