@@ -106,26 +106,7 @@ def _train_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "category", None, "Train on the shapes of this category.", flag_values=values
     )
-    flags.DEFINE_string(
-        "out",
-        None,
-        "The folder of the preset. A run that was killed goes on when it is given again.",
-        flag_values=values,
-    )
-    flags.DEFINE_string("id", None, "The preset's id.", flag_values=values)
-    flags.DEFINE_string(
-        "terms",
-        None,
-        "Where the shapes come from, and their terms, for the card.",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "sheet_every",
-        5.0,
-        "Minutes between rendered sheets; 0: none.",
-        lower_bound=0,
-        flag_values=values,
-    )
+    data_flags.define_new_preset(values)
     from descnet3d import recipes
 
     flags.DEFINE_enum(

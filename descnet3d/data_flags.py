@@ -1,4 +1,4 @@
-"""What commands that read shapes share: the flags that say which, and the reading."""
+"""Flags that commands share: which shapes are read, and where a preset that is trained goes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,30 @@ def define(values: flags.FlagValues) -> None:
         None,
         "The side of the grids that a folder's shapes are put on; 32, or the model's, if absent.",
         lower_bound=2,
+        flag_values=values,
+    )
+
+
+def define_new_preset(values: flags.FlagValues) -> None:
+    """Adds `--out`, `--id`, `--terms` and `--sheet_every`."""
+    flags.DEFINE_string(
+        "out",
+        None,
+        "The folder of the new preset. A run that was killed goes on when it is given again.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("id", None, "The new preset's id.", flag_values=values)
+    flags.DEFINE_string(
+        "terms",
+        None,
+        "Where the shapes come from, and their terms, for the card.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "sheet_every",
+        5.0,
+        "Minutes between rendered sheets; 0: none.",
+        lower_bound=0,
         flag_values=values,
     )
 

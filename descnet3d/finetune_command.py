@@ -40,12 +40,7 @@ def _flags(values: flags.FlagValues) -> None:
         "Train on the shapes of this category; the only one if absent.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "out",
-        None,
-        "The folder of the new preset. A run that was killed goes on when it is given again.",
-        flag_values=values,
-    )
+    data_flags.define_new_preset(values)
     flags.DEFINE_enum(
         "task",
         None,
@@ -84,20 +79,6 @@ def _flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("seed", None, "The seed.", lower_bound=0, flag_values=values)
-    flags.DEFINE_string("id", None, "The new preset's id.", flag_values=values)
-    flags.DEFINE_string(
-        "terms",
-        None,
-        "Where the shapes come from, and their terms, for the card.",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "sheet_every",
-        5.0,
-        "Minutes between rendered sheets; 0: none.",
-        lower_bound=0,
-        flag_values=values,
-    )
 
 
 def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -155,14 +136,7 @@ def _nearest(shapes: Any, out: Path, seed: int) -> str:
     if noted.exists():
         return noted.read_text(encoding="utf-8").strip()
 
-    def report(number: int, count: int) -> None:
-        print(f"\rlooking for the nearest preset: {number + 1} of {count}", end="", file=sys.stderr)
-
-    found = finetuning.nearest_presets(
-        shapes, seed=seed, report=report if sys.stderr.isatty() else None
-    )
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    found = finetuning.nearest_presets(shapes, seed=seed, progress=sys.stderr.isatty())
     listed = ", ".join(f"{each.preset.id} {each.loss:.3g}" for each in found[:3])
     print(f"beginning with {found[0].preset.id}, which fits best (matching loss: {listed})")
     noted.parent.mkdir(parents=True, exist_ok=True)

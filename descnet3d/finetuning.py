@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from descnet3d import presets
 from descnet3d.models.pretraining import EquilibriumMatching
@@ -47,7 +48,7 @@ def nearest_presets(
     *,
     seed: int = 0,
     without: Sequence[str] = (),
-    report: Callable[[int, int], Any] | None = None,
+    progress: bool = False,
 ) -> list[Candidate]:
     """The presets at hand, those first whose energy fits given shapes best.
 
@@ -59,7 +60,7 @@ def nearest_presets(
         shapes: occupancy in [0, 1], ``[n, D, H, W]``.
         seed: the seed of the noise, and of which shapes are looked at.
         without: categories whose presets are left out.
-        report: is told, before each preset, its number and how many there are.
+        progress: shows a bar with the time left.
 
     Returns:
         The presets that synthesise on the shapes' grid, by rising loss.
@@ -87,9 +88,7 @@ def nearest_presets(
             "preset to begin with"
         )
     found = []
-    for number, preset in enumerate(able):
-        if report is not None:
-            report(number, len(able))
+    for preset in tqdm(able, "nearest preset", leave=False, disable=not progress):
         model = presets.load_descriptor(presets.fetch(preset))
         loss = EquilibriumMatching().loss(
             model.energy_of,

@@ -20,7 +20,7 @@ LARGE = 32
 def in_large_batches(network: keras.Model) -> Callable[..., Any]:
     """The function of a generator, as fast for a few latents as for many.
 
-    On CPUs without AVX-512, TensorFlow's transposed convolutions take up to 50 times as long for 2
+    On CPUs without AVX-512, TensorFlow's transposed convolutions take up to 70 times as long for 2
     to 16 shapes as for 20 or more (`benchmarks/small_batches.py` measures it), so small batches are
     filled up with repetitions that are thrown away. It is no gain where weights learn, too.
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from descnet3d import preset_addresses, preset_cache, preset_config, zoos
 from descnet3d.downloads import DownloadError
 from descnet3d.zoo_index import Preset
-from descnet3d.zoos import Zoo
 
 if TYPE_CHECKING:
     from descnet3d.models.classifier import ShapeClassifier
@@ -41,7 +40,7 @@ def list_presets() -> list[Preset]:
         DownloadError: the zoo's index cannot be fetched, and was not fetched before.
     """
     listed: dict[str, Preset] = {}
-    for _, presets in _zoos():
+    for presets in _indexes():
         for preset in presets:
             known = listed.setdefault(preset.id, preset)
             if known.path is None and known.files == preset.files:
@@ -140,7 +139,7 @@ def named(name: str, task: str = "synthesis") -> Preset | None:
 
     What came with the package goes first; the zoo of `DESCNET3D_ZOO` is asked only after it.
     """
-    for _, presets in _zoos():
+    for presets in _indexes():
         for wanted in _that_do(task):
             for preset in presets:
                 by_category = preset.default and (name, wanted) == (preset.category, preset.task)
@@ -209,13 +208,12 @@ def _looks_like_a_path(name: str) -> bool:
     return os.sep in name or name in (os.curdir, os.pardir) or os.path.isdir(name)
 
 
-def _zoos() -> Iterator[tuple[Zoo, list[Preset]]]:
-    """The places that have presets, with what they list, in the order in which they are asked."""
-    package = zoos.with_the_package()
-    yield package, package.presets()
+def _indexes() -> Iterator[list[Preset]]:
+    """What the places that have presets list, in the order in which they are asked."""
+    yield zoos.with_the_package().presets()
     zoo = zoos.chosen()
     if zoo is not None:
-        yield zoo, zoo.presets()
+        yield zoo.presets()
 
 
 def _not_found(name: str, task: str) -> str:

@@ -8,23 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 from descnet3d import downloads, preset_addresses, preset_cache, preset_files, zoo_index
 from descnet3d.preset_config import PresetError
 from descnet3d.zoo_index import Preset
 
 VARIABLE = "DESCNET3D_ZOO"
-
-
-class Zoo(Protocol):
-    """A place that has presets."""
-
-    def presets(self) -> list[Preset]:
-        """What there is; those that are at hand have a path."""
-
-    def folder_of(self, preset: Preset) -> Path:
-        """The folder of a preset, with just the files that the preset lists; fetched if needed."""
 
 
 class FolderZoo:
@@ -55,8 +44,10 @@ class FolderZoo:
         folder = self.folder / preset.id
         wrong = preset_files.damaged(folder, preset.files)
         if wrong:
-            what = "is not there" if not folder.is_dir() else f"holds another {wrong[0]}"
-            raise PresetError(f"{folder} {what} than the index says; {self.remedy}")
+            what = f"holds another {wrong[0]} than the index says"
+            raise PresetError(
+                f"{folder} {what if folder.is_dir() else 'is not there'}; {self.remedy}"
+            )
         return folder
 
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import web_server
+from tiny_models import tiny_model
 from web_server import WebServer
 
 import descnet3d
@@ -27,14 +28,6 @@ SHAPES = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="nothing here depends on the backend"
 )
-
-
-def tiny_model(seed=0):
-    keras.utils.set_random_seed(seed)
-    voxels = keras.Input((8, 8, 8, 1))
-    responses = keras.layers.Conv3D(3, 3, strides=2, activation="relu")(voxels)
-    score = keras.layers.Dense(1)(keras.layers.Flatten()(responses))
-    return descnet3d.DescriptorNet(keras.Model(voxels, score), voxel_mean=0.125)
 
 
 def publish(zoo, seed=0, name="synthesis_box_8", **more):

@@ -6,9 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+from tiny_models import tiny_model
 
 import descnet3d
 from descnet3d import presets, zoo_index, zoos
@@ -192,14 +192,6 @@ def test_a_config_that_lacks_something_is_named(zoo):
 
 
 # --- with weights ---------------------------------------------------------------------------------
-
-
-def tiny_model(seed=0):
-    keras.utils.set_random_seed(seed)
-    voxels = keras.Input((8, 8, 8, 1))
-    responses = keras.layers.Conv3D(3, 3, strides=2, activation="relu")(voxels)
-    score = keras.layers.Dense(1)(keras.layers.Flatten()(responses))
-    return descnet3d.DescriptorNet(keras.Model(voxels, score), voxel_mean=0.125)
 
 
 def test_load_gives_back_the_model_that_was_saved(tmp_path):
