@@ -5,10 +5,21 @@ from __future__ import annotations
 import contextlib
 import http.server
 import re
+import sys
 import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+
+
+class _QuietServer(http.server.ThreadingHTTPServer):
+    """A client that has gone is no news."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class WebServer:
@@ -44,8 +55,7 @@ class WebServer:
             def log_message(self, *arguments):
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _QuietServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
