@@ -1,9 +1,9 @@
-"""What small batches cost a generator, as it is and filled up.
+"""What small batches cost a generator, as it is and drawing its patches by a matrix product.
 
     python benchmarks/small_batches.py [--preset=chair] [--rounds=3]
 
 Seconds of one call of the generator's network on n latents, and of the same through
-`generators.in_large_batches`, in turns in one process; medians with the smallest and the largest.
+`generators.patchwise`, in turns in one process; medians with the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 import descnet3d
-from descnet3d.generators import in_large_batches
+from descnet3d.generators import patchwise
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     model = descnet3d.load(given.preset, task="cooperative")
-    functions = {"as it is": model.generator, "filled up": in_large_batches(model.generator)}
+    functions = {"as it is": model.generator, "patchwise": patchwise(model.generator)}
     print(f"| latents | {' | '.join(functions)} |\n|---|---|---|")
     for count in (1, 2, 4, 8, 16, 20, 32, 64):
         latents = np.random.default_rng(0).standard_normal((count, model.num_latents), "float32")

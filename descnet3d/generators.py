@@ -13,19 +13,42 @@ from keras import layers, ops
 # A generator grows its shapes from a grid of this side, and draws them in patches of PATCH voxels.
 SEED_SIDE = 4
 PATCH = 4
-# Batches that are not smaller than this are never slow; see `in_large_batches`.
-LARGE = 32
 
 
-def in_large_batches(network: keras.Model) -> Callable[..., Any]:
-    """The function of a generator, as fast for a few latents as for many.
-
-    On CPUs without AVX-512, TensorFlow's transposed convolutions take up to 70 times as long for 2
-    to 16 shapes as for 20 or more (`benchmarks/small_batches.py` measures it), so small batches are
-    filled up with repetitions that are thrown away. It is no gain where weights learn, too.
+class _Patches(layers.Layer):
+    """What a transposed convolution whose kernel is as long as its strides does, as a product.
 
     Args:
-        network: g, a map of each latents by themselves.
+        drawing: the convolution, whose weights these are.
+    """
+
+    def __init__(self, drawing: layers.Conv3DTranspose) -> None:
+        super().__init__(name=drawing.name, dtype=drawing.dtype_policy)
+        self.drawing = drawing
+        self.built = True
+
+    def call(self, responses: Any) -> Any:
+        """The grid ``[n, D·a, H·b, W·c, o]`` of responses ``[n, D, H, W, k]``."""
+        kernel = self.drawing.kernel
+        (a, b, c, out, channels), (depth, height, width) = kernel.shape, responses.shape[1:4]
+        weights = ops.reshape(ops.transpose(kernel, (4, 0, 1, 2, 3)), (channels, a * b * c * out))
+        flat = ops.reshape(responses, (-1, depth * height * width, channels))
+        patches = ops.reshape(ops.matmul(flat, weights), (-1, depth, height, width, a, b, c * out))
+        grid = ops.transpose(patches, (0, 1, 4, 2, 5, 3, 6))
+        grid = ops.reshape(grid, (-1, depth * a, height * b, width * c, out))
+        return self.drawing.activation(grid + self.drawing.bias)
+
+
+def patchwise(network: keras.Model) -> Callable[..., Any]:
+    """The function of a generator, which draws its patches by a matrix product.
+
+    On CPUs without AVX-512, TensorFlow takes up to 90 times as long for a transposed convolution of
+    2 to 16 shapes as for 20 (`benchmarks/small_batches.py` measures it). Where the kernel is as
+    long as the strides, as in the last layer of :func:`generator`, patches do not overlap, and one
+    product of matrices does the same.
+
+    Args:
+        network: g; its weights are those of the function.
 
     Returns:
         A function of latents ``[n, d]`` and of `training`; it gives what the network gives.
@@ -33,14 +56,18 @@ def in_large_batches(network: keras.Model) -> Callable[..., Any]:
     if keras.backend.backend() != "tensorflow":
         return network
 
-    def generate(latents: Any, training: bool = False) -> Any:
-        count = ops.shape(latents)[0]
-        if isinstance(count, int) and (count == 1 or count >= LARGE):
-            return network(latents, training=training)
-        rows = ops.arange(ops.maximum(count, LARGE)) % count
-        return network(ops.take(latents, rows, axis=0), training=training)[:count]
+    def replaced(layer: keras.Layer) -> keras.Layer:
+        patches = (
+            isinstance(layer, layers.Conv3DTranspose)
+            and tuple(layer.kernel_size) == tuple(layer.strides)
+            and (layer.padding, layer.output_padding, layer.use_bias) == ("valid", None, True)
+            and layer.data_format == "channels_last"
+        )
+        return _Patches(layer) if patches else layer
 
-    return generate
+    fast = keras.models.clone_model(network, clone_function=replaced)
+    # As a function, so that a model that keeps it does not find the weights a second time.
+    return lambda latents, training=False: fast(latents, training=training)
 
 
 def generator(

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from descnet3d import backend
+from descnet3d import backend, generators
 from descnet3d.models.shape_model import ShapeModel
 
 
@@ -45,6 +45,7 @@ class Autoencoder(ShapeModel):
             name="autoencoder",
         )
         self.generator = generator
+        self.generator_of = generators.patchwise(generator)
         self.encoder = encoder
         self.built = True
 
@@ -100,7 +101,7 @@ class Autoencoder(ShapeModel):
 
     def _reconstruction(self, observed: Any, latents: Any) -> tuple[Any, Any]:
         """‖Y - g(Z)‖²/2σ² and the squared error of a voxel, means over the shapes."""
-        squares = ops.square(observed - self.generator(latents, training=True))
+        squares = ops.square(observed - self.generator_of(latents, training=True))
         error = ops.sum(squares, axis=(1, 2, 3, 4)) / (2 * self.reference_std**2)
         return ops.mean(error), ops.mean(squares)
 

@@ -119,7 +119,7 @@ class CooperativeNet(DescriptorNet):
         }
         self.preset = {"task": "cooperative", **kept} if kept else {}
         self.generator = generator
-        self.generator_of = generators.in_large_batches(generator)
+        self.generator_of = generators.patchwise(generator)
         self.generator_std = float(generator_std)
         self.num_latents = int(inputs[1])
         self._compiled_generator = backend.compiled(
@@ -275,7 +275,7 @@ class CooperativeNet(DescriptorNet):
         anchor = self.teaching.anchor
 
         def objective() -> tuple[Any, Any]:
-            difference = revised - self.generator(latents, training=True)
+            difference = revised - self.generator_of(latents, training=True)
             error = ops.sum(ops.square(difference), axis=(1, 2, 3, 4))
             loss = ops.mean(error) / (2 * self.generator_std**2)
             if anchor is not None:
