@@ -10,6 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A wheel holds some of the presets; the others lie beside the tests.
 os.environ["DESCNET3D_ZOO"] = str(ROOT / "zoo")
+# Where several processes share the tests out (pytest -n), they share the cores out too.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    threads = str(max(1, (os.cpu_count() or 1) // int(workers)))
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, threads)
 
 
 @pytest.fixture(scope="session", autouse=True)
