@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -104,10 +105,15 @@ class Reference:
             return np.ones(len(labels), bool)
         return labels == self.archive.classes.index(self.category)
 
-    @property
+    @cached_property
     def test(self) -> np.ndarray:
         """The test shapes of the category, occupancy ``[n, D, H, W]``."""
         return self.archive.occupancy[self.archive.is_test & self.own]
+
+    @cached_property
+    def test_surfaces(self) -> metrics.Surfaces:
+        """Their surfaces, as the Chamfer distance needs them."""
+        return metrics.Surfaces.of(self.test)
 
     def training(self, num: int, seed: int = 0) -> np.ndarray:
         """So many of its training shapes, drawn without replacement; all where there are fewer."""
@@ -151,30 +157,40 @@ def score_shapes(
         empty=int((~solid.any(axis=1)).sum()),
         alike=len(shapes) - distinct,
         pairwise_iou=metrics.mean_pairwise_iou(shapes),
-        **_set_scores(compared, reference.test),
+        **_set_scores(compared, reference),
         class_probability=judged.get("class_probability"),
         inception_score=judged.get("inception_score"),
         frechet_distance=judged.get("frechet_distance"),
     )
 
 
-def _set_scores(shapes: np.ndarray, test: np.ndarray) -> dict[str, float]:
+def _set_scores(shapes: np.ndarray, reference: Reference) -> dict[str, float]:
     """Coverage, matching distance and nearest-neighbour accuracy, by IoU and by Chamfer."""
     scores: dict[str, float] = {}
+    test = reference.test
     even = min(len(shapes), len(test))  # sets of equal size make 0.5 the accuracy's middle
-    for prefix, distance in (
-        ("", lambda first, second: 1 - metrics.intersection_over_union(first, second)),
-        ("chamfer_", metrics.chamfer_distance),
+    for prefix, distance, first, second in (
+        ("", _jaccard_distance, shapes, test),
+        (
+            "chamfer_",
+            metrics.Surfaces.chamfer_distance,
+            metrics.Surfaces.of(shapes),
+            reference.test_surfaces,
+        ),
     ):
-        between = distance(shapes, test)
+        between = distance(first, second)
         scores[f"{prefix}coverage"] = set_scores.coverage(between)
         scores[f"{prefix}matching_distance"] = set_scores.minimum_matching_distance(between)
         scores[f"{prefix}neighbour_accuracy"] = set_scores.nearest_neighbour_accuracy(
-            distance(shapes[:even], shapes[:even]),
+            distance(first[:even], first[:even]),
             between[:even, :even],
-            distance(test[:even], test[:even]),
+            distance(second[:even], second[:even]),
         )
     return scores
+
+
+def _jaccard_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return 1 - metrics.intersection_over_union(first, second)
 
 
 def _judgement(shapes: np.ndarray, compared: np.ndarray, reference: Reference) -> dict[str, float]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 THRESHOLD = 0.5
+_PIECE = 256
 
 
 def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -23,11 +26,14 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray
     Raises:
         ValueError: when the grids differ.
     """
-    _require_same_grid(first, second)
-    rows = (first > THRESHOLD).reshape(len(first), -1).astype(np.float32)
-    columns = (second > THRESHOLD).reshape(len(second), -1).astype(np.float32)
-    intersection = (rows @ columns.T).astype(np.float64)
-    union = rows.sum(1)[:, None] + columns.sum(1)[None, :] - intersection
+    _require_same_grid(first.shape[1:], second.shape[1:])
+    first, second = _solid(first), _solid(second)
+    rows = first.astype(np.float32)
+    # Counts are exact in float32; pieces of the second set stay in the processor's cache.
+    pieces = [second[at : at + _PIECE] for at in range(0, len(second), _PIECE)]
+    counts = [rows @ piece.astype(np.float32).T for piece in pieces]
+    intersection = np.concatenate([np.empty((len(rows), 0)), *counts], axis=1)
+    union = first.sum(axis=1)[:, None] + second.sum(axis=1) - intersection
     return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
 
 
@@ -48,9 +54,7 @@ def chamfer_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: when the grids differ.
     """
-    _require_same_grid(first, second)
-    rows, columns = surface_voxels(first), surface_voxels(second)
-    return _one_way(rows, columns) + _one_way(columns, rows).T
+    return Surfaces.of(first).chamfer_distance(Surfaces.of(second))
 
 
 def surface_voxels(shapes: np.ndarray) -> np.ndarray:
@@ -64,28 +68,70 @@ def surface_voxels(shapes: np.ndarray) -> np.ndarray:
     return inner & ~buried
 
 
-def _one_way(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Mean squared distance of each set's points to the nearest target of each other set."""
-    side = max(points.shape[1:])
-    farthest = 3.0  # the squared diagonal, in sides
-    reach = [
-        ndimage.distance_transform_edt(~target).ravel() ** 2 / side**2
-        if target.any()
-        else np.full(target.size, farthest)
-        for target in targets
-    ]
-    inside = points.reshape(len(points), -1).astype(np.float64)
-    count = inside.sum(axis=1, keepdims=True)
-    mean = inside @ np.array(reach).T / np.maximum(count, 1)
-    either = (count > 0) | ~targets.reshape(len(targets), -1).any(axis=1)
-    return np.where(count > 0, mean, np.where(either, 0.0, farthest))
+@dataclass(frozen=True)
+class Surfaces:
+    """The surfaces of shapes, and how far all voxels are from them: for many Chamfer distances.
 
+    Attributes:
+        grid: ``(D, H, W)``.
+        points: which voxels are on the surface, bool ``[n, D·H·W]``.
+        reach: each voxel's squared distance to it, in voxels, float32 ``[n, D·H·W]``.
+    """
 
-def _require_same_grid(first: np.ndarray, second: np.ndarray) -> None:
-    if first.shape[1:] != second.shape[1:]:
-        raise ValueError(
-            f"both sets need the same grid, but they have {first.shape[1:]} and {second.shape[1:]}."
+    grid: tuple[int, ...]
+    points: np.ndarray
+    reach: np.ndarray
+
+    @classmethod
+    def of(cls, shapes: np.ndarray) -> Surfaces:
+        """Those of occupancy ``[n, D, H, W]``, thresholded at 0.5."""
+        surfaces = surface_voxels(shapes)
+        reach = np.zeros(surfaces.shape, np.float32)
+        for out, surface in zip(reach, surfaces, strict=True):
+            if surface.any():
+                # Whole numbers, whose sums lose nothing in float32.
+                out[:] = np.rint(ndimage.distance_transform_edt(~surface) ** 2)
+        return cls(surfaces.shape[1:], _flat(surfaces), _flat(reach))
+
+    def __getitem__(self, rows: slice) -> Surfaces:
+        """Those of some of the shapes."""
+        return replace(self, points=self.points[rows], reach=self.reach[rows])
+
+    def chamfer_distance(self, other: Surfaces) -> np.ndarray:
+        """The distance of every shape to every other's, ``[n, m]``: see :func:`chamfer_distance`.
+
+        Raises:
+            ValueError: when the grids differ.
+        """
+        _require_same_grid(self.grid, other.grid)
+        return self._one_way(other) + other._one_way(self).T
+
+    def _one_way(self, targets: Surfaces) -> np.ndarray:
+        """Mean squared distance of each shape's points to the nearest of each target."""
+        side = max(self.grid)
+        farthest = 3.0  # the squared diagonal, in sides
+        count = self.points.sum(axis=1)[:, None]
+        sums = self.points.astype(np.float32) @ targets.reach.T
+        mean = sums.astype(np.float64) / (np.maximum(count, 1) * side**2)
+        nothing = count == 0, ~targets.points.any(axis=1)
+        return np.where(
+            nothing[0] & nothing[1], 0.0, np.where(nothing[0] | nothing[1], farthest, mean)
         )
+
+
+def _solid(shapes: np.ndarray) -> np.ndarray:
+    """Which voxels are occupied, bool ``[n, D·H·W]``."""
+    return _flat(shapes if shapes.dtype == bool else shapes > THRESHOLD)
+
+
+def _flat(grids: np.ndarray) -> np.ndarray:
+    """``[n, D, H, W]`` as ``[n, D·H·W]``."""
+    return grids.reshape(len(grids), math.prod(grids.shape[1:]))
+
+
+def _require_same_grid(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    if first != second:
+        raise ValueError(f"both sets need the same grid, but they have {first} and {second}.")
 
 
 class NearestShapes(NamedTuple):
