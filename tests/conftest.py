@@ -17,6 +17,17 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ.setdefault(name, threads)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out on PyTorch what TensorFlow's run has looked at already, and says so."""
+    import keras  # not before the threads are set
+
+    if keras.backend.backend() == "tensorflow":
+        return
+    for item in items:
+        if item.get_closest_marker("one_backend"):
+            item.add_marker(pytest.mark.skip(reason="nothing here depends on the backend"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache that nothing was fetched into before."""

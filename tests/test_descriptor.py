@@ -431,6 +431,7 @@ np.savez(sys.argv[3], energy=model.energy(shapes), end=np.asarray(end),
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", ["paper", "base"])
 def test_both_backends_give_the_same_energies_and_trajectories(name, tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")

@@ -10,7 +10,6 @@ import sys
 import time
 import warnings
 
-import keras
 import numpy as np
 import pytest
 import web_server
@@ -25,9 +24,7 @@ from descnet3d.preset_config import PresetError
 
 SHAPES = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="nothing here depends on the backend"
-)
+pytestmark = pytest.mark.one_backend
 
 
 def publish(zoo, seed=0, name="synthesis_box_8", **more):

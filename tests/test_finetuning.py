@@ -191,6 +191,7 @@ def test_the_nearest_preset_is_of_the_right_category(modelnet10):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_auto_begins_with_the_nearest_and_remembers_it(modelnet10, tmp_path, capsys):
     archive = voxels.read_archive(modelnet10, "toilet", "test")
     folder = tmp_path / "shapes" / "throne"

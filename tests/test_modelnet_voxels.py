@@ -137,6 +137,7 @@ class DummyData(tfds.testing.DatasetBuilderTestCase):
         cls.folder.cleanup()
 
 
+@pytest.mark.one_backend
 class ModelnetMeshesTest(DummyData):
     DATASET_CLASS = ModelnetVoxels
     BUILDER_CONFIG_NAMES_TO_TEST = ["modelnet10_32", "modelnet40_32"]
@@ -148,6 +149,7 @@ class ModelnetMeshesTest(DummyData):
         write_release(folder / "ModelNet40.zip", root="ModelNet40")
 
 
+@pytest.mark.one_backend
 class ModelnetGridsTest(DummyData):
     DATASET_CLASS = ModelnetVoxels
     BUILDER_CONFIG_NAMES_TO_TEST = ["shapenets_modelnet10_30", "shapenets_modelnet40_32"]
@@ -158,6 +160,7 @@ class ModelnetGridsTest(DummyData):
         write_voxel_release(folder / "3DShapeNetsCode.zip")
 
 
+@pytest.mark.one_backend
 class ModelnetPackedTest(DummyData):
     DATASET_CLASS = ModelnetVoxels
     BUILDER_CONFIG_NAMES_TO_TEST = ["packed_32"]
@@ -361,6 +364,7 @@ TFDS = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main"]
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_it_is_built_by_tfds_own_command(tmp_path, manual):
     write_release(manual / "ModelNet10.zip")
     words = ["modelnet_voxels/modelnet10_32", "--imports=descnet3d.datasets"]
@@ -373,6 +377,7 @@ def test_it_is_built_by_tfds_own_command(tmp_path, manual):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_all_of_modelnet10_as_packed(modelnet10, tmp_path, manual):
     (manual / modelnet10.name).symlink_to(modelnet10)
     builder = prepare(tfds.builder("modelnet_voxels/packed_32", data_dir=tmp_path), manual)

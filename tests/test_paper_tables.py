@@ -2,7 +2,6 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
 
@@ -45,10 +44,7 @@ def test_other_shapes_than_modelnet10s_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="takes two minutes, and what it calls is tested on both backends",
-)
+@pytest.mark.one_backend
 def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     archive = voxels.read_archive(modelnet10)
     order = np.random.default_rng(0).permutation(len(archive.labels))

@@ -14,9 +14,7 @@ import requests
 import descnet3d
 from descnet3d import cli, presets
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="nothing here depends on the backend"
-)
+pytestmark = pytest.mark.one_backend
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import tensorflow_datasets as tfds
 from descnet3d.datasets import VoxelFolder
 from descnet3d.datasets.voxel_folder.voxel_folder_dataset_builder import VoxelFolderConfig
 
+pytestmark = pytest.mark.one_backend
+
 
 def box(x=1, y=1, z=1):
     """An OFF file of a box of quadrilaterals."""
