@@ -3,8 +3,9 @@
     python benchmarks/freed_memory.py
 
 Each run is a process of its own that pretrains the `base` network on noise for `--steps` iterations
-of batch 8 on one core, after ten that don't count. The command line keeps freed memory
-(`descnet3d.outputs.keep_freed_memory`); Python programs can call it themselves.
+of batch 8 on one core, after ten that don't count. It is returned to the system; kept by the C
+library, as commands have it (`descnet3d.outputs.keep_freed_memory`); or kept by TensorFlow's own
+pool, as the package has it wherever it is imported.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import subprocess
 import sys
 import time
 
+KEEPERS = ("returned", "kept by the C library", "kept by TensorFlow")
 
-def measure(keep: bool, steps: int) -> None:
+
+def measure(keeper: str, steps: int) -> None:
     """Prints wall, user and system milliseconds an iteration."""
     from descnet3d import outputs
 
-    if keep:
+    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = str(keeper == KEEPERS[2]).lower()
+    if keeper == KEEPERS[1]:
         outputs.keep_freed_memory()
     import numpy as np
 
@@ -46,15 +50,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--measure", choices=["kept", "returned"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=KEEPERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.measure == "kept", options.steps)
+        measure(options.measure, options.steps)
         return
     threads = dict.fromkeys(
         ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"
     )
-    rows: dict[str, list[list[float]]] = {"returned": [], "kept": []}
+    rows: dict[str, list[list[float]]] = {name: [] for name in KEEPERS}
     for _ in range(options.rounds):
         for name, measured in rows.items():
             command = [sys.executable, __file__, f"--measure={name}", f"--steps={options.steps}"]
@@ -65,13 +69,13 @@ def main() -> None:
     for name, measured in rows.items():
         wall, user, system = (statistics.median(column) for column in zip(*measured, strict=True))
         print(f"| {name} | {wall:.0f} | {user:.0f} | {system:.0f} |")
-    ratios = [
-        kept[0] / returned[0] for kept, returned in zip(rows["kept"], rows["returned"], strict=True)
-    ]
-    print(
-        f"\nkept / returned: median {statistics.median(ratios):.2f}, "
-        f"from {min(ratios):.2f} to {max(ratios):.2f}, in {options.rounds} rounds"
-    )
+    for name in KEEPERS[1:]:
+        pairs = zip(rows[name], rows["returned"], strict=True)
+        ratios = [kept[0] / returned[0] for kept, returned in pairs]
+        print(
+            f"\n{name} / returned: median {statistics.median(ratios):.2f}, "
+            f"from {min(ratios):.2f} to {max(ratios):.2f}, in {options.rounds} rounds"
+        )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@ Everything else in the package is written with ``keras.ops``, which has no gradi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 SUPPORTED = ("tensorflow", "torch")
+
+# On a CPU TensorFlow asks the system for the memory of each result and hands it back; its own pool
+# keeps it, and spares the page faults. It reads this when it first computes.
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 
 
 class BackendError(ValueError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -169,15 +171,12 @@ def _set_scores(shapes: np.ndarray, reference: Reference) -> dict[str, float]:
     scores: dict[str, float] = {}
     test = reference.test
     even = min(len(shapes), len(test))  # sets of equal size make 0.5 the accuracy's middle
-    for prefix, distance, first, second in (
+    surfaces = metrics.Surfaces.of(shapes), reference.test_surfaces
+    ways: list[tuple[str, Callable[[Any, Any], np.ndarray], Any, Any]] = [
         ("", _jaccard_distance, shapes, test),
-        (
-            "chamfer_",
-            metrics.Surfaces.chamfer_distance,
-            metrics.Surfaces.of(shapes),
-            reference.test_surfaces,
-        ),
-    ):
+        ("chamfer_", metrics.Surfaces.chamfer_distance, *surfaces),
+    ]
+    for prefix, distance, first, second in ways:
         between = distance(first, second)
         scores[f"{prefix}coverage"] = set_scores.coverage(between)
         scores[f"{prefix}matching_distance"] = set_scores.minimum_matching_distance(between)

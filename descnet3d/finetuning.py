@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from descnet3d import presets
+from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.preset_config import read_config
 from descnet3d.recipes import RECIPES, Recipe
@@ -90,14 +91,30 @@ def nearest_presets(
     found = []
     for preset in tqdm(able, "nearest preset", leave=False, disable=not progress):
         model = presets.load_descriptor(presets.fetch(preset))
-        loss = EquilibriumMatching().loss(
-            model.energy_of,
-            model.to_model_space(shapes[order]),
-            model.reference_std,
-            keras.random.SeedGenerator(seed),
-        )
-        found.append(Candidate(preset, float(keras.ops.convert_to_numpy(loss))))
+        found.append(Candidate(preset, matching_loss(model, shapes[order], seed=seed)))
     return sorted(found, key=lambda candidate: candidate.loss)
+
+
+def matching_loss(model: DescriptorNet, shapes: np.ndarray, *, seed: int = 0) -> float:
+    """How badly an energy fits shapes: the loss of `EquilibriumMatching` on paths to them.
+
+    Of shapes that were held out it tells whether a model has learned the category, or its training
+    shapes by heart.
+
+    Args:
+        model: whose energy is asked.
+        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        seed: of the noise and of the places on the paths: the same for models to be compared.
+    """
+    shapes = as_occupancy(shapes, "shapes", model.grid)
+    noise, losses = keras.random.SeedGenerator(seed), []
+    pieces = [shapes[at : at + _JUDGED_BY] for at in range(0, len(shapes), _JUDGED_BY)]
+    for piece in pieces:
+        loss = EquilibriumMatching().loss(
+            model.energy_of, model.to_model_space(piece), model.reference_std, noise
+        )
+        losses.append(float(keras.ops.convert_to_numpy(loss)))
+    return float(np.average(losses, weights=[len(piece) for piece in pieces]))
 
 
 def recipe_from(

@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def kept_memory() -> None:
+    """As the commands have it: what is freed is kept for what comes next."""
+    from descnet3d import outputs
+
+    outputs.keep_freed_memory()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache that nothing was fetched into before."""
     os.environ["DESCNET3D_CACHE"] = str(tmp_path_factory.mktemp("cache"))

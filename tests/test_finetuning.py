@@ -70,19 +70,8 @@ def test_a_folder_of_shapes_becomes_a_preset_that_is_loaded(start, mine, tmp_pat
     flags = (out / "recipe.flags").read_text().split()
     assert {"--recipe=base", f"--start={start}", "--matching_steps=150"} <= set(flags)
     # It has learned: new boxes fit it better than they fitted what it began with.
-    unseen, noise = boxes(16, seed=1), keras.random.SeedGenerator
-    from descnet3d.models.pretraining import EquilibriumMatching
-
-    losses = [
-        float(
-            keras.ops.convert_to_numpy(
-                EquilibriumMatching().loss(
-                    model.energy_of, model.to_model_space(unseen), 0.5, noise(0)
-                )
-            )
-        )
-        for model in (before, after)
-    ]
+    unseen = boxes(16, seed=1)
+    losses = [finetuning.matching_loss(model, unseen) for model in (before, after)]
     assert losses[1] < 0.8 * losses[0]
 
 
