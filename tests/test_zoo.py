@@ -89,15 +89,15 @@ def test_a_cooperative_preset_generates_revises_and_encodes(name, modelnet10):
     model = presets.load(name)
     archive = voxels.read_archive(modelnet10)
     reference = evaluation.Reference(archive, model.preset["category"])
-    real = reference.test[:12]
-    generated, revised = model.generate(32, seed=1), model.synthesize(32, seed=1)
+    real = reference.test[:8]
+    generated, revised = model.generate(20, seed=1), model.synthesize(20, seed=1)
     assert model.energy(revised).mean() < model.energy(generated).mean()
     scores = evaluation.score_shapes(revised, reference)
     own = model.preset["real_scores"]["nearest_share"]
     assert scores.nearest_share >= GENERATED_SHARE_FLOOR * own
     assert scores.empty == 0 and scores.alike == 0 and scores.copies <= 0.05
     # Held-out shapes are found again, and the way between two of them is no leap.
-    latents = model.encode(real, num_steps=50)
+    latents = model.encode(real, num_steps=40)
     overlap = metrics.intersection_over_union(model.generate(latents=latents), real)
     others = overlap[~np.eye(len(real), dtype=bool)].mean()
     assert overlap.diagonal().mean() > (1 + others) / 2
