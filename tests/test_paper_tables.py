@@ -55,7 +55,7 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     names = ("classifier_modelnet10_32", "features_modelnet10_32")
     kept = [one for one in every if one.category == "toilet" or one.id in names]
     monkeypatch.setattr(presets, "list_presets", lambda: kept)
-    tables = paper_tables.paper_tables(archive, num=20, seed=3)
+    tables = paper_tables.paper_tables(archive, num=8, seed=3)
     accuracy, inception, probability, recovery = (table.rows for table in tables)
     model = VoxelClassifier.load(presets.find("features_modelnet10_32"))
     expected = model.score(few.occupancy, few.labels)
@@ -67,7 +67,7 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     # Real shapes are told apart: nearly as many categories as a part of six can have.
     assert 2 < inception["real test shapes"][0] < 6 and inception["real test shapes"][2] == 1
     judge = presets.reference_classifier(archive.classes, (32, 32, 32))
-    shapes = presets.load("synthesis_toilet_32").synthesize(20, seed=3)
+    shapes = presets.load("synthesis_toilet_32").synthesize(8, seed=3)
     shares = judge.probabilities(shapes)[:, TOILET]
     assert probability["toilet"][0] == pytest.approx(shares.mean(), rel=1e-3)
     assert probability["bed"][:2] == [None, None] and probability["bed"][3] == 0.9202
