@@ -122,7 +122,7 @@ def main() -> None:
         ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     cells = [""] * (2 + len(LEARNED)) + [f"{getattr(real, column):.3f}" for column in COLUMNS]
-    print(f"| real test shapes | {' | '.join(cells)} |")
+    print(f"| real shapes | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

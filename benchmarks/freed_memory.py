@@ -4,8 +4,8 @@
 
 Each run is a process of its own that pretrains the `base` network on noise for `--steps` iterations
 of batch 8 on one core, after ten that don't count. It is returned to the system; kept by the C
-library, as commands have it (`descnet3d.outputs.keep_freed_memory`); or kept by TensorFlow's own
-pool, as the package has it wherever it is imported.
+library (`descnet3d.outputs.keep_freed_memory`); kept by TensorFlow's own pool, as the package has it
+wherever it is imported; or by both, as commands have it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import subprocess
 import sys
 import time
 
-KEEPERS = ("returned", "kept by the C library", "kept by TensorFlow")
+KEEPERS = ("returned", "kept by the C library", "kept by TensorFlow", "kept by both")
 
 
 def measure(keeper: str, steps: int) -> None:
     """Prints wall, user and system milliseconds an iteration."""
     from descnet3d import outputs
 
-    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = str(keeper == KEEPERS[2]).lower()
-    if keeper == KEEPERS[1]:
+    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = str(keeper in KEEPERS[2:]).lower()
+    if keeper in KEEPERS[1::2]:
         outputs.keep_freed_memory()
     import numpy as np
 

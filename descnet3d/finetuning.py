@@ -30,6 +30,7 @@ _BASES = {"synthesis": "base"}
 # What a preset's own recipe decides, whatever its shapes were.
 _KEPT = ("voxel_mean", "reference_std", "network", "corruption", "ratio", "langevin_contraction")
 _JUDGED_BY = 48
+_AT_ONCE = 48
 
 
 class Candidate(NamedTuple):
@@ -105,10 +106,16 @@ def matching_loss(model: DescriptorNet, shapes: np.ndarray, *, seed: int = 0) ->
         model: whose energy is asked.
         shapes: occupancy in [0, 1], ``[n, D, H, W]``.
         seed: of the noise and of the places on the paths: the same for models to be compared.
+
+    Returns:
+        The mean over the shapes, the smaller the better.
+
+    Raises:
+        ValueError: the shapes are no occupancy, or on another grid than the model's.
     """
     shapes = as_occupancy(shapes, "shapes", model.grid)
     noise, losses = keras.random.SeedGenerator(seed), []
-    pieces = [shapes[at : at + _JUDGED_BY] for at in range(0, len(shapes), _JUDGED_BY)]
+    pieces = [shapes[at : at + _AT_ONCE] for at in range(0, len(shapes), _AT_ONCE)]
     for piece in pieces:
         loss = EquilibriumMatching().loss(
             model.energy_of, model.to_model_space(piece), model.reference_std, noise

@@ -89,7 +89,7 @@ class Surfaces:
         reach = np.zeros(surfaces.shape, np.float32)
         for out, surface in zip(reach, surfaces, strict=True):
             if surface.any():
-                # Whole numbers, whose sums lose nothing in float32.
+                # Whole numbers, which float32 holds as they are.
                 out[:] = np.rint(ndimage.distance_transform_edt(~surface) ** 2)
         return cls(surfaces.shape[1:], _flat(surfaces), _flat(reach))
 

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("one_backend"):
-            item.add_marker(pytest.mark.skip(reason="nothing here depends on the backend"))
+            item.add_marker(pytest.mark.skip(reason="knows no backend, or what could differ is compared elsewhere"))
 
 
 @pytest.fixture(scope="session", autouse=True)
