@@ -23,9 +23,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if keras.backend.backend() == "tensorflow":
         return
+    reason = "knows no backend, or what could differ is compared elsewhere"
     for item in items:
         if item.get_closest_marker("one_backend"):
-            item.add_marker(pytest.mark.skip(reason="knows no backend, or what could differ is compared elsewhere"))
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)
