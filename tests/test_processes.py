@@ -87,10 +87,14 @@ def test_whoever_stops_asking_leaves_no_process_behind(target):
 
 
 def children() -> set[int]:
-    lists = list(Path("/proc/self/task").glob("*/children"))  # a list for each thread
-    if not lists:
-        pytest.skip("needs Linux's lists of child processes")
-    return {int(each) for path in lists for each in path.read_text().split()}
+    while True:
+        lists = list(Path("/proc/self/task").glob("*/children"))  # a list for each thread
+        if not lists:
+            pytest.skip("needs Linux's lists of child processes")
+        try:
+            return {int(each) for path in lists for each in path.read_text().split()}
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread ended meanwhile, and another has its children now
 
 
 def test_tasks_are_taken_as_they_are_needed(target):
