@@ -17,10 +17,13 @@ import time
 import keras
 import numpy as np
 
-from descnet3d import evaluation, generators, outputs, presets
+from descnet3d.commands import outputs
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation.synthesis import Reference, score_real_shapes, score_shapes
+from descnet3d.models import generators
 from descnet3d.models.autoencoder import Autoencoder, VariationalAutoencoder
 from descnet3d.models.cooperative import CooperativeNet
-from descnet3d.voxels import read_archive
+from descnet3d.zoo import presets
 
 FIGURES = (
     "nearest_share",
@@ -135,7 +138,7 @@ def main() -> None:
         if "regression" in options.rivals:
             rows["regression on components"] = regressed(shapes, recipe, seconds)
         classifier = presets.reference_classifier(archive.classes, model.grid)
-        reference = evaluation.Reference(archive, category, classifier)
+        reference = Reference(archive, category, classifier)
         columns, energies, minutes = {}, {}, {}
         for label, (generator, took) in rows.items():
             other = CooperativeNet(
@@ -145,10 +148,10 @@ def main() -> None:
                 ("", other.generate(options.num, seed=options.seed)),
                 (", revised", other.synthesize(options.num, seed=options.seed)),
             ):
-                columns[label + kind] = evaluation.score_shapes(made, reference)
+                columns[label + kind] = score_shapes(made, reference)
                 energies[label + kind] = float(model.energy(made).mean())
                 minutes[label + kind] = took
-        columns["real test shapes"] = evaluation.score_real_shapes(reference, options.num)
+        columns["real test shapes"] = score_real_shapes(reference, options.num)
         energies["real test shapes"] = float(model.energy(reference.test).mean())
         print(f"\n{model.preset['id']}, {options.num} shapes, seed {options.seed}\n")
         print(f"| | core minutes | energy | {' | '.join(FIGURES)} |")

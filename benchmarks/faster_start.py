@@ -19,9 +19,11 @@ from pathlib import Path
 
 import keras
 
-from descnet3d import evaluation, view, voxels
-from descnet3d.recipes import RECIPES
-from descnet3d.training import train
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation.synthesis import Reference, score_real_shapes, score_shapes
+from descnet3d.shapes import sheets
+from descnet3d.training.recipes import RECIPES
+from descnet3d.training.run import train
 
 PAPER = replace(
     RECIPES["paper"],
@@ -74,7 +76,7 @@ def main():
     parser.add_argument("--finish", type=float, default=0.2, help="share of maximum likelihood")
     parser.add_argument("--sheets", help="a folder for a sheet of each")
     options = parser.parse_args()
-    archive = voxels.read_archive(options.data)
+    archive = read_archive(options.data)
     chosen = archive.labels == archive.classes.index(options.category)
     shapes = archive.occupancy[chosen & ~archive.is_test]
     base, budget = RECIPES["base"], 60 * options.minutes
@@ -91,18 +93,20 @@ def main():
             likelihood_steps=max(1, round(options.finish * budget / finish)),
         ),
     }
-    reference = evaluation.Reference(archive, options.category)
-    rows = {"real test shapes": (evaluation.score_real_shapes(reference, 64), 0.0)}
+    reference = Reference(archive, options.category)
+    rows = {"real test shapes": (score_real_shapes(reference, 64), 0.0)}
     for name, recipe in turns.items():
         limit = budget if recipe is PAPER else float("inf")
         with tempfile.TemporaryDirectory() as folder:
             run = train(shapes, recipe, folder, callbacks=lambda *phase, n=limit: [StopAfter(n)])
         made = run.model.synthesize(64, seed=0)
-        rows[name] = (evaluation.score_shapes(made, reference), run.core_minutes)
+        rows[name] = (score_shapes(made, reference), run.core_minutes)
         if options.sheets:
             folder = Path(options.sheets)
             folder.mkdir(parents=True, exist_ok=True)
-            view.save_sheet(made[:8], folder / f"{name.replace(' ', '_')}.png", columns=8, tile=160)
+            sheets.save_sheet(
+                made[:8], folder / f"{name.replace(' ', '_')}.png", columns=8, tile=160
+            )
     print("| | core minutes | nearest share | nearest IoU | occupancy ratio | empty | alike |")
     print("|---|---|---|---|---|---|---|")
     for name, (scores, minutes) in rows.items():

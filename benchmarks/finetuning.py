@@ -20,9 +20,13 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from descnet3d import evaluation, finetuning, presets, reconstruction, shape_sources
-from descnet3d.paper_tables import HIDDEN
-from descnet3d.preset_config import read_config
+from descnet3d.datasets import sources
+from descnet3d.evaluation import reconstruction
+from descnet3d.evaluation.paper import HIDDEN
+from descnet3d.evaluation.synthesis import Reference, evaluate_synthesis
+from descnet3d.models.preset_config import read_config
+from descnet3d.training import finetuning
+from descnet3d.zoo import presets
 
 LEARNED = ("training loss", "held-out loss", "recovery error")
 COLUMNS = ("nearest_iou", "occupancy_ratio", "coverage", "matching_distance", "pairwise_iou")
@@ -76,7 +80,7 @@ def make_meshes(folder: Path) -> None:
 def run(*words: object) -> None:
     """A command, as a user gives it; what it prints goes on."""
     print("$ descnet3d", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "descnet3d.cli", *map(str, words)], check=True)
+    subprocess.run([sys.executable, "-m", "descnet3d.commands.cli", *map(str, words)], check=True)
 
 
 def main() -> None:
@@ -101,8 +105,8 @@ def main() -> None:
         if not (folder / "card.md").exists():
             run("train", *same, f"--matching_steps={steps}", f"--out={folder}")
 
-    archive = shape_sources.read_shapes(meshes, keep_in=given.out)
-    reference = evaluation.Reference(archive, "bench")
+    archive = sources.read_shapes(meshes, keep_in=given.out)
+    reference = Reference(archive, "bench")
     test, trained = reference.test, reference.training(80)
     problem = reconstruction.pose(HIDDEN, test[:RECOVERED])
     print(f"| | iterations | core minutes | {' | '.join(LEARNED + COLUMNS)} |")
@@ -111,7 +115,7 @@ def main() -> None:
         training = read_config(folder)["training"]
         recipe, model = training["recipe"], presets.load(folder)
         recovered = reconstruction.score(reconstruction.solve(model, problem), problem)
-        scores, real = evaluation.evaluate_synthesis(model, reference, num=given.num, seed=0)
+        scores, real = evaluate_synthesis(model, reference, num=given.num, seed=0)
         name = f"fine-tuned from `{recipe['start']}`" if recipe["start"] else "from scratch"
         cells = [
             f"{recipe['matching_steps']}",

@@ -23,16 +23,16 @@ KEEPERS = ("returned", "kept by the C library", "kept by TensorFlow", "kept by b
 
 def measure(keeper: str, steps: int) -> None:
     """Prints wall, user and system milliseconds an iteration."""
-    from descnet3d import outputs
+    from descnet3d.commands import outputs
 
     os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = str(keeper in KEEPERS[2:]).lower()
     if keeper in KEEPERS[1::2]:
         outputs.keep_freed_memory()
     import numpy as np
 
-    from descnet3d import networks
+    from descnet3d.energy.objectives import EquilibriumMatching
+    from descnet3d.models import networks
     from descnet3d.models.descriptor import DescriptorNet
-    from descnet3d.models.pretraining import EquilibriumMatching
 
     shapes = np.random.default_rng(0).random((8, 32, 32, 32), dtype=np.float32)
     model = DescriptorNet(networks.build("base"), voxel_mean=0.5)

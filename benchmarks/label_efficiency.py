@@ -18,10 +18,13 @@ import time
 import keras
 import numpy as np
 
-from descnet3d import classification, networks, outputs, presets
-from descnet3d.models.classifier import ShapeClassifier
-from descnet3d.models.voxel_classifier import VoxelClassifier, groups_of
-from descnet3d.voxels import read_archive
+from descnet3d.commands import outputs
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation import classification
+from descnet3d.models import networks
+from descnet3d.models.feature_classifier import VoxelClassifier, groups_of
+from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.zoo import presets
 
 LEAST_STEPS, STEPS, BATCH = 400, 2500, 32
 

@@ -61,10 +61,12 @@ def measure(name, rounds, iteration):
     import numpy as np
     from keras import ops
 
-    from descnet3d import backend, networks
-    from descnet3d.chains import ChainSettings
-    from descnet3d.langevin import LangevinSettings
-    from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
+    from descnet3d.energy import backend
+    from descnet3d.energy.chains import ChainSettings
+    from descnet3d.energy.langevin import LangevinSettings
+    from descnet3d.energy.objectives import MaximumLikelihood
+    from descnet3d.models import networks
+    from descnet3d.models.descriptor import DescriptorNet
 
     keras.utils.set_random_seed(0)
     model = DescriptorNet(networks.build(name))

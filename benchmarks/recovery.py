@@ -19,11 +19,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from descnet3d import networks, presets, reconstruction
-from descnet3d.batches import VoxelBatches
+from descnet3d.datasets.archives import read_archive
+from descnet3d.energy.conditions import Recovery, task_of
+from descnet3d.evaluation import reconstruction
+from descnet3d.models import networks
+from descnet3d.models.batches import VoxelBatches
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.tasks import Recovery, task_of
-from descnet3d.voxels import read_archive
+from descnet3d.zoo import presets
 
 # Mean absolute error of occluded voxels, 70 % of them, as DESIGN has it of the conference paper.
 PAPER = {

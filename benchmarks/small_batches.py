@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 import descnet3d
-from descnet3d.generators import patchwise
+from descnet3d.models.generators import patchwise
 
 
 def main() -> None:

@@ -18,8 +18,12 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import marching_cubes
 
-from descnet3d import meshes, solids, voxelization, voxels
-from descnet3d.mesh_files import Mesh, read_mesh
+from descnet3d.datasets.archives import read_archive
+from descnet3d.datasets.mesh_files import read_mesh
+from descnet3d.shapes import fill
+from descnet3d.shapes.mesh import Mesh
+from descnet3d.shapes.surfaces import open3d
+from descnet3d.shapes.voxelize import voxelize
 
 SIZE = 32
 CENTRES = np.moveaxis(np.indices((SIZE,) * 3), 0, -1).reshape(-1, 3) + 0.5
@@ -44,7 +48,7 @@ def spread_directions(count):
 
 def ray_crossings(corners, directions):
     """How often rays from the voxels' centres cross the triangles, by open3d."""
-    geometry = meshes.open3d()
+    geometry = open3d()
     scene = geometry.t.geometry.RaycastingScene()
     indices = np.arange(3 * len(corners), dtype=np.uint32).reshape(-1, 3)
     scene.add_triangles(
@@ -72,11 +76,11 @@ def winding_numbers(corners):
 
 def methods(mesh, with_winding):
     """Each method's name and grid."""
-    shape = voxelization.voxelize(mesh, SIZE, fill="surface")
+    shape = voxelize(mesh, SIZE, fill="surface")
     surface, corners = shape.occupancy, shape.transform.to_grid(mesh.vertices)[mesh.triangles]
     axes = np.concatenate([np.eye(3), -np.eye(3)]) + 1e-4 * np.array([0.3, 0.5, 0.7])
     by_axis, around = ray_crossings(corners, axes), ray_crossings(corners, spread_directions(26))
-    flood, hidden = solids.unreachable(surface), solids.hidden(surface)
+    flood, hidden = fill.unreachable(surface), fill.hidden(surface)
     vote = (by_axis % 2).sum(axis=0) > 3
     found = {
         "surface alone": surface,
@@ -87,7 +91,7 @@ def methods(mesh, with_winding):
         "hidden from 6 axes": hidden,
         "flood from outside": flood,
         "flood, or vote of 6 axes": flood | vote,
-        "shipped: flood, or hidden and vote": voxelization.voxelize(mesh, SIZE).occupancy,
+        "shipped: flood, or hidden and vote": voxelize(mesh, SIZE).occupancy,
     }
     if with_winding:
         found["winding number above 1/2"] = surface | (np.abs(winding_numbers(corners)) > 0.5)
@@ -139,7 +143,7 @@ def drawn_scores():
         rotation = np.linalg.qr(random.normal(size=(3, 3)))[0] if is_turned else np.eye(3)
         whole = Mesh((vertices * (side[1] - side[0]) - 1.2) @ rotation.T, triangles)
         middles = whole.vertices[triangles].mean(axis=1)
-        surface = voxelization.voxelize(whole, SIZE, fill="surface")
+        surface = voxelize(whole, SIZE, fill="surface")
         at = surface.transform.to_mesh(CENTRES) @ rotation
         truth = surface.occupancy | (distance(at) < 0).reshape((SIZE,) * 3)
         for damage, (radius, count) in DAMAGES.items():
@@ -155,7 +159,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default="../shared/data", help="the folder of real shapes")
     data = Path(parser.parse_args().data)
-    archive = voxels.read_archive(data / "modelnet10_32.npz", "bathtub", "train")
+    archive = read_archive(data / "modelnet10_32.npz", "bathtub", "train")
     paths = sorted((data / "meshes" / "bathtub").glob("*.off"))
     real = {}
     for path in paths:

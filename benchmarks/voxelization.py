@@ -22,7 +22,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 
-from descnet3d import mesh_files, shape_folders, voxelization  # noqa: E402
+from descnet3d.datasets import folders
+from descnet3d.datasets.mesh_files import MESH_INPUT_ENDINGS, read_mesh
+from descnet3d.datasets.shape_files import (
+    Skipped,
+    voxelize_files,  # noqa: E402
+)
+from descnet3d.shapes.voxelize import voxelize
 
 
 def box(sides, corner):
@@ -92,11 +98,11 @@ def stages(paths, size):
     reading = surface = whole = 0.0
     for path in paths:
         started = time.perf_counter()
-        mesh = mesh_files.read_mesh(path)
+        mesh = read_mesh(path)
         read = time.perf_counter()
-        voxelization.voxelize(mesh, size, fill="surface")
+        voxelize(mesh, size, fill="surface")
         filled = time.perf_counter()
-        voxelization.voxelize(mesh, size)
+        voxelize(mesh, size)
         ended = time.perf_counter()
         reading += read - started
         surface += filled - read
@@ -116,12 +122,12 @@ def main():
     sizes = options.size or [32, 64, 128]
     with tempfile.TemporaryDirectory() as folder:
         if options.meshes:
-            listed = [shape.path for shape in shape_folders.list_shapes(options.meshes)]
-            paths = [p for p in listed if p.suffix.lower() in mesh_files.MESH_INPUT_ENDINGS]
+            listed = [shape.path for shape in folders.list_shapes(options.meshes)]
+            paths = [p for p in listed if p.suffix.lower() in MESH_INPUT_ENDINGS]
             paths = paths[:: max(1, len(paths) // options.count)][: options.count]
         else:
             paths = draw(folder, options.count)
-        triangles = sorted(len(mesh_files.read_mesh(path).triangles) for path in paths)
+        triangles = sorted(len(read_mesh(path).triangles) for path in paths)
         print(
             f"{len(paths)} meshes of {triangles[0]} to {triangles[-1]} triangles, the median "
             f"{triangles[len(triangles) // 2]}\n"
@@ -145,9 +151,9 @@ def main():
             seconds = []
             for _ in range(options.rounds if size < 128 else 1):
                 started = time.perf_counter()
-                found = list(voxelization.voxelize_files(paths, size, workers=options.workers))
+                found = list(voxelize_files(paths, size, workers=options.workers))
                 seconds.append(time.perf_counter() - started)
-            skipped = sum(isinstance(one, voxelization.Skipped) for one in found)
+            skipped = sum(isinstance(one, Skipped) for one in found)
             rate = show([len(paths) / each for each in seconds])
             print(f"| {size} | {show(seconds)} | {rate} | {skipped} |", flush=True)
 

@@ -1,51 +1,67 @@
 """3D DescriptorNets: energy-based models of voxelised shapes, in Keras.
 
-`load` and `list_presets` are the way in; `DescriptorNet` is the model. The modules (`view`,
-`meshes`, `voxels` and the others) are there as attributes. Nothing is imported until it is used,
-so that `import descnet3d` costs nothing.
+`load` and `list_presets` are the way in, `DescriptorNet` and `CooperativeNet` the models, `view`
+and `meshes` what one looks at them with. Nothing is imported until it is used, so that
+`import descnet3d` costs nothing.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from descnet3d import grids as grids
-    from descnet3d import langevin as langevin
-    from descnet3d import meshes as meshes
-    from descnet3d import metrics as metrics
-    from descnet3d import models as models
-    from descnet3d import networks as networks
-    from descnet3d import presets as presets
-    from descnet3d import view as view
-    from descnet3d import voxels as voxels
+    from descnet3d.datasets.mesh_writers import save_all as save_meshes
+    from descnet3d.energy.chains import ChainSettings
+    from descnet3d.energy.langevin import LangevinSettings
+    from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+    from descnet3d.models.cooperative import CooperativeNet
     from descnet3d.models.descriptor import DescriptorNet
-    from descnet3d.presets import list_presets, load
+    from descnet3d.shapes import sheets as view
+    from descnet3d.shapes import surfaces as meshes
+    from descnet3d.shapes.sheets import save_sheet
+    from descnet3d.zoo.presets import list_presets, load
 
 __version__ = "0.1.0"
-
-__all__ = ["DescriptorNet", "__version__", "list_presets", "load"]
-
+__all__ = [
+    "ChainSettings",
+    "CooperativeNet",
+    "DescriptorNet",
+    "EquilibriumMatching",
+    "LangevinSettings",
+    "MaximumLikelihood",
+    "__version__",
+    "list_presets",
+    "load",
+    "meshes",
+    "save_meshes",
+    "save_sheet",
+    "view",
+]
+# The module of each name, and what it is called there; None for the module itself.
 _HOMES = {
-    "DescriptorNet": "descnet3d.models.descriptor",
-    "list_presets": "descnet3d.presets",
-    "load": "descnet3d.presets",
+    "ChainSettings": ("energy.chains", "ChainSettings"),
+    "CooperativeNet": ("models.cooperative", "CooperativeNet"),
+    "DescriptorNet": ("models.descriptor", "DescriptorNet"),
+    "EquilibriumMatching": ("energy.objectives", "EquilibriumMatching"),
+    "LangevinSettings": ("energy.langevin", "LangevinSettings"),
+    "MaximumLikelihood": ("energy.objectives", "MaximumLikelihood"),
+    "list_presets": ("zoo.presets", "list_presets"),
+    "load": ("zoo.presets", "load"),
+    "meshes": ("shapes.surfaces", None),
+    "save_meshes": ("datasets.mesh_writers", "save_all"),
+    "save_sheet": ("shapes.sheets", "save_sheet"),
+    "view": ("shapes.sheets", None),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _modules():
-        return importlib.import_module(f"descnet3d.{name}")
-    raise AttributeError(f"module 'descnet3d' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'descnet3d' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    home = importlib.import_module(f"descnet3d.{module}")
+    return home if attribute is None else getattr(home, attribute)
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_modules()})
-
-
-def _modules() -> set[str]:
-    return {module.name for module in pkgutil.iter_modules(__path__)}
+    return __all__

@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def kept_memory() -> None:
     """As the commands have it: what is freed is kept for what comes next."""
-    from descnet3d import outputs
+    from descnet3d.commands import outputs
 
     outputs.keep_freed_memory()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d.chains import ChainSettings, PersistentChains
+from descnet3d.energy.chains import ChainSettings, PersistentChains
 
 GRID = (4, 4, 4)
 

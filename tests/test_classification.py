@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, log_loss
 
-from descnet3d import classification
+from descnet3d.evaluation import classification
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 9), (9, 9), (839, 908), (1, 2)])

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from descnet3d import networks, preset_config, presets, training
-from descnet3d.models.classifier import ShapeClassifier
-from descnet3d.recipes import RECIPES, Recipe
+from descnet3d.models import networks, preset_config
+from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.training.recipes import RECIPES, Recipe
+from descnet3d.training.run import train
+from descnet3d.zoo import presets
 
 CLASSES = ("low", "high", "wide")
 
@@ -100,7 +102,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
                 raise KeyboardInterrupt
 
     def run(folder, *extra):
-        return training.train(
+        return train(
             shapes,
             recipe,
             folder,
@@ -119,7 +121,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
         np.testing.assert_allclose(one, other, atol=2e-4 if torch else 0, rtol=0)
     # Other labels are another run.
     with pytest.raises(ValueError, match="labels_sha256"):
-        training.train(shapes, recipe, tmp_path / "cut", labels=labels[::-1], classes=CLASSES)
+        train(shapes, recipe, tmp_path / "cut", labels=labels[::-1], classes=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_networks_that_cannot_classify_are_refused():
 def test_a_recipe_without_labels_or_steps_is_refused(tmp_path):
     recipe = replace(RECIPES["classifier"], classifier_steps=2)
     with pytest.raises(ValueError, match="several"):
-        training.train(shapes_of(LABELS), recipe, tmp_path / "run")
+        train(shapes_of(LABELS), recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="classifier_steps must be positive; it is 0"):
         Recipe(task="classification")

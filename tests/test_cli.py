@@ -12,8 +12,11 @@ import pytest
 from PIL import Image
 
 import descnet3d
-from descnet3d import cli, grids, presets, voxels
-from descnet3d.models.descriptor import DivergenceError
+from descnet3d.commands import cli, evaluate, synthesize, train
+from descnet3d.datasets.archives import VoxelArchive, read_archive, write_archive
+from descnet3d.datasets.grid_files import read_grids
+from descnet3d.models.fitting import DivergenceError
+from descnet3d.zoo import presets
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def model_that(monkeypatch):
 
 def console(*words, **environment):
     """Runs what the installed command `descnet3d` runs, in an interpreter of its own."""
-    code = "import sys; from descnet3d.cli import main; sys.exit(main())"
+    code = "import sys; from descnet3d.commands.cli import main; sys.exit(main())"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     return subprocess.run(
         [sys.executable, "-c", code, *words],
@@ -75,14 +78,14 @@ def console(*words, **environment):
 def archive(workplace):
     """An archive of random 8³ grids: noise of both splits, and a lamp for training alone."""
     path = workplace / "shapes.npz"
-    shapes = voxels.VoxelArchive(
+    shapes = VoxelArchive(
         np.random.default_rng(0).random((8, 8, 8, 8)) < 0.5,
         np.array([0] * 7 + [1]),
         ("noise", "night_lamp"),
         np.arange(8) < 3,
         tuple("abcdefgh"),
     )
-    voxels.write_archive(path, shapes)
+    write_archive(path, shapes)
     return path
 
 
@@ -93,7 +96,8 @@ def no_training(monkeypatch):
     def start():
         pytest.fail("Keras was started before the mistake was reported")
 
-    monkeypatch.setattr(cli, "start_keras", start)
+    for command in (synthesize, train, evaluate):
+        monkeypatch.setattr(command, "start_keras", start)
 
 
 def one_line(capsys):
@@ -112,7 +116,7 @@ def test_the_command_makes_shapes_and_says_so_and_nothing_else(preset, workplace
     assert result.stderr == ""
     [line] = result.stdout.splitlines()
     assert line.startswith("wrote shapes.npz: 3 shapes in ") and line.endswith(" s")
-    shapes = grids.read_grids("shapes.npz")
+    shapes = read_grids("shapes.npz")
     assert shapes.shape == (3, 8, 8, 8)
     assert 0 <= shapes.min() < shapes.max() <= 1
     # They are the shapes that Python gives for this seed.
@@ -162,17 +166,17 @@ def test_binvox_files_hold_what_is_above_one_half(preset, capsys):
     assert cli.main([*words, "--out=shape.binvox"]) == 0
     assert cli.main([*words, "--out=shape.npz"]) == 0
     assert "wrote shape.binvox: 1 shape in" in capsys.readouterr().out
-    shapes = grids.read_grids("shape.npz")
+    shapes = read_grids("shape.npz")
     assert 0 < (shapes > 0.5).mean() < 1
-    np.testing.assert_array_equal(grids.read_grids("shape.binvox").astype(bool), shapes > 0.5)
+    np.testing.assert_array_equal(read_grids("shape.binvox").astype(bool), shapes > 0.5)
 
 
 def test_flags_can_come_from_a_file(preset, workplace):
     (workplace / "recipe.flags").write_text("# two shapes\n--num=2\n--steps=1\n--out=shapes.npz\n")
     assert cli.main(["synthesize", preset, "--flagfile=recipe.flags"]) == 0
-    assert len(grids.read_grids("shapes.npz")) == 2
+    assert len(read_grids("shapes.npz")) == 2
     assert cli.main(["synthesize", "--flagfile=recipe.flags", "--num=1", preset]) == 0
-    assert len(grids.read_grids("shapes.npz")) == 1
+    assert len(read_grids("shapes.npz")) == 1
 
 
 # --- wrong usage, status 2 ------------------------------------------------------------------------
@@ -243,7 +247,7 @@ def test_a_damaged_preset_is_one_line(preset, workplace, capsys):
     damaged = workplace / "damaged"
     damaged.mkdir()
     for name in ("config.json", "weights.npz"):
-        content = (descnet3d.presets.find(preset) / name).read_bytes()
+        content = (descnet3d.zoo.presets.find(preset) / name).read_bytes()
         (damaged / name).write_bytes(content[:-10] if name == "weights.npz" else content)
     assert cli.main(["synthesize", "./damaged", "--out=a.npz"]) == 1
     assert "weights.npz is damaged" in one_line(capsys)
@@ -379,7 +383,7 @@ def test_evaluation_fails_before_it_synthesises(
         pytest.fail("shapes were made before the mistake was reported")
 
     monkeypatch.setattr(descnet3d.DescriptorNet, "synthesize", synthesize)
-    voxels.write_archive(archive, voxels.read_archive(archive)._replace(**changes))
+    write_archive(archive, read_archive(archive)._replace(**changes))
     assert cli.main(["evaluate", preset, "--data=shapes.npz", *flags.split()]) == 1
     assert message in one_line(capsys)
 
@@ -436,7 +440,8 @@ def test_help_shows_every_flag_with_its_default(capsys):
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure():
-    command = f"{sys.executable} -m descnet3d.cli train --help | head -1; echo ${{PIPESTATUS[0]}}"
+    train = f"{sys.executable} -m descnet3d.commands.cli train"
+    command = f"{train} --help | head -1; echo ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         ["bash", "-c", command], env=environment, capture_output=True, text=True, check=True

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from descnet3d import blocks, corruptions
-from descnet3d.constraints import BlockMeans, VisibleVoxels, block_means, expand_blocks
-from descnet3d.langevin import langevin_dynamics
+from descnet3d.energy.constraints import BlockMeans, VisibleVoxels, block_means, expand_blocks
+from descnet3d.energy.langevin import langevin_dynamics
+from descnet3d.shapes import blocks, corruptions
 
 
 def array(tensor):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d import generators, networks, presets
-from descnet3d.chains import ChainSettings
-from descnet3d.checkpoints import Progress, restore, save
-from descnet3d.fitting import MaximumLikelihood
-from descnet3d.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy.chains import ChainSettings
+from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.models import generators, networks
 from descnet3d.models.autoencoder import VariationalAutoencoder
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.training.checkpoints import Progress, restore, save
+from descnet3d.zoo import presets
 
 SIZE, LATENTS = 16, 3
 

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d import backend, networks
-from descnet3d.chains import ChainSettings
+from descnet3d.energy import backend
+from descnet3d.energy.chains import ChainSettings
+from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.files import OutputError
-from descnet3d.langevin import LangevinSettings
-from descnet3d.models.descriptor import DescriptorNet, DivergenceError, MaximumLikelihood
-from descnet3d.models.pretraining import EquilibriumMatching
-from descnet3d.preset_config import PresetError
-from descnet3d.presets import load
+from descnet3d.models import networks
+from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.fitting import DivergenceError
+from descnet3d.models.preset_config import PresetError
+from descnet3d.zoo.presets import load
 
 SIZE = 8
 
@@ -418,7 +420,7 @@ def test_a_preset_of_a_newer_format_asks_for_a_newer_version(tmp_path):
 COMPARE = """
 import sys
 import numpy as np
-from descnet3d.langevin import LangevinSettings
+from descnet3d.energy.langevin import LangevinSettings
 from descnet3d.models.descriptor import DescriptorNet
 model = DescriptorNet.from_preset(sys.argv[1])
 with np.load(sys.argv[2], allow_pickle=False) as file:

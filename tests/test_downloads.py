@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from web_server import WebServer
 
-from descnet3d import downloads
-from descnet3d.downloads import DownloadError, Patience, UnreachableError
+from descnet3d.zoo import downloads
+from descnet3d.zoo.downloads import DownloadError, Patience, UnreachableError
 
 CONTENT = bytes(range(256)) * 400
 SIZE = len(CONTENT)

@@ -17,10 +17,10 @@ from tiny_models import tiny_model
 from web_server import WebServer
 
 import descnet3d
-from descnet3d import downloads, preset_cache, presets, publishing
-from descnet3d.downloads import DownloadError, Patience, UnreachableError
-from descnet3d.preset_cache import PresetWarning
-from descnet3d.preset_config import PresetError
+from descnet3d.models.preset_config import PresetError
+from descnet3d.zoo import cache, downloads, presets, publishing
+from descnet3d.zoo.cache import PresetWarning
+from descnet3d.zoo.downloads import DownloadError, Patience, UnreachableError
 
 SHAPES = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
 
@@ -128,7 +128,7 @@ def test_no_wrong_weights_and_one_clear_line(server, file, plan, kind, message):
     with pytest.raises(kind, match=message) as raised:
         descnet3d.load("box")
     assert "\n" not in str(raised.value)
-    assert not list((preset_cache.root() / "presets").glob("*"))
+    assert not list((cache.root() / "presets").glob("*"))
     del server.always[f"/zoo/{file}"]
     assert same(descnet3d.load("box"))  # no lock was left, and no part that spoils
 
@@ -176,7 +176,7 @@ def test_a_new_version_in_the_zoo_is_another_preset(server):
 
 # --- several processes ----------------------------------------------------------------------------
 
-FIND = "from descnet3d import presets; print(presets.find('box'))"
+FIND = "from descnet3d.zoo import presets; print(presets.find('box'))"
 
 
 def start(code=FIND):
@@ -198,14 +198,14 @@ def test_twenty_processes_fetch_a_preset_once(server):
     assert {process.returncode for process in processes} == {0}
     assert {out.strip() for out, _ in found} == {str(presets.find("box"))}
     assert server.count("weights.npz") == 2  # one that broke off, and one that went on
-    assert not list((preset_cache.root() / "parts").iterdir())
+    assert not list((cache.root() / "parts").iterdir())
     assert same(descnet3d.load("box"))
 
 
 def test_a_killed_process_leaves_no_lock_and_its_part_is_taken_up(server):
     server.always["/zoo/synthesis_box_8/weights.npz"] = web_server.steady(1000, 0.05)
     process = start()
-    part = preset_cache.root() / "parts"
+    part = cache.root() / "parts"
     deadline = time.monotonic() + 60
     while not [path for path in part.glob("*/weights.npz.part") if path.stat().st_size > 20]:
         assert time.monotonic() < deadline
@@ -225,11 +225,11 @@ def test_a_killed_process_leaves_no_lock_and_its_part_is_taken_up(server):
 def test_what_is_in_a_cache_is_read_where_nothing_can_be_written(server):
     descnet3d.load("box")
     for name in ("locks", "parts", "addresses"):  # a file withstands even root
-        shutil.rmtree(preset_cache.root() / name)
-        (preset_cache.root() / name).touch()
+        shutil.rmtree(cache.root() / name)
+        (cache.root() / name).touch()
     assert same(descnet3d.load("box"))
     assert server.count("weights.npz") == 1
-    shutil.rmtree(preset_cache.root() / "presets")
+    shutil.rmtree(cache.root() / "presets")
     with pytest.raises(DownloadError, match="cannot lock a file in the cache .*; set DESCNET3D_C"):
         descnet3d.load("box")
 
@@ -251,8 +251,8 @@ def test_a_cache_that_is_no_folder_is_named(server, tmp_path, monkeypatch):
 
 def test_a_full_cache_is_named_and_works_once_there_is_room(server):
     [preset] = [preset for preset in descnet3d.list_presets() if preset.category == "box"]
-    place = preset_cache.place(preset.id, preset.files)
-    parts = preset_cache.root() / "parts" / place.name
+    place = cache.place(preset.id, preset.files)
+    parts = cache.root() / "parts" / place.name
     parts.mkdir(parents=True)
     (parts / "weights.npz.part").symlink_to("/dev/full")
     with pytest.raises(DownloadError, match="No space left on device; make room, or set"):

@@ -13,8 +13,14 @@ import numpy as np
 import pytest
 
 import descnet3d
-from descnet3d import cli, finetuning, metrics, networks, training, voxels
-from descnet3d.recipes import RECIPES, Recipe
+from descnet3d.commands import cli
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation import shape_distances
+from descnet3d.models import networks
+from descnet3d.training import finetuning
+from descnet3d.training.phases import choose_layers
+from descnet3d.training.recipes import RECIPES, Recipe
+from descnet3d.training.run import train
 
 SIDE = 8
 
@@ -87,7 +93,7 @@ def test_a_killed_run_goes_on(start, mine, tmp_path):
     words = ["finetune", f"--from={start}", f"--data={mine}", f"--out={out}", "--sheet_every=0"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "descnet3d.cli", *words, "--steps=100000"],
+        [sys.executable, "-m", "descnet3d.commands.cli", *words, "--steps=100000"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -111,7 +117,7 @@ def test_only_the_chosen_layers_learn(start):
     before = {layer.name: layer.get_weights() for layer in network.layers}
     recipe = Recipe(start=str(start), layers="code_*, refine_2", matching_steps=4, sampling_steps=2)
     folder = start.parent / "run"
-    run = training.train(boxes(16), recipe, folder, network=network)
+    run = train(boxes(16), recipe, folder, network=network)
     moved = {
         layer.name
         for layer in run.model.network.layers
@@ -127,7 +133,7 @@ def test_only_the_chosen_layers_learn(start):
 def test_layers_that_are_not_there_are_named(start):
     network = descnet3d.load(start).network
     with pytest.raises(ValueError, match="layers='conv' is none of this network's, .*code_1"):
-        training.choose_layers(network, "code_1,conv")
+        choose_layers(network, "code_1,conv")
     with pytest.raises(ValueError, match="no start is given"):
         Recipe(layers="code_1")
 
@@ -169,7 +175,7 @@ def test_grids_without_a_preset_are_told():
 @pytest.mark.slow
 def test_the_nearest_preset_is_of_the_right_category(modelnet10):
     for category in ("toilet", "bed"):
-        archive = voxels.read_archive(modelnet10, category, "train")
+        archive = read_archive(modelnet10, category, "train")
         found = finetuning.nearest_presets(archive.occupancy)
         assert found[0].preset.category == category
         losses = [candidate.loss for candidate in found]
@@ -182,7 +188,7 @@ def test_the_nearest_preset_is_of_the_right_category(modelnet10):
 @pytest.mark.slow
 @pytest.mark.one_backend
 def test_auto_begins_with_the_nearest_and_remembers_it(modelnet10, tmp_path, capsys):
-    archive = voxels.read_archive(modelnet10, "toilet", "test")
+    archive = read_archive(modelnet10, "toilet", "test")
     folder = tmp_path / "shapes" / "throne"
     folder.mkdir(parents=True)
     for index, shape in enumerate(archive.occupancy[:20]):
@@ -196,4 +202,4 @@ def test_auto_begins_with_the_nearest_and_remembers_it(modelnet10, tmp_path, cap
     assert config["training"]["recipe"]["start"] == "synthesis_toilet_32"
     # After so few iterations it still makes toilets.
     made = descnet3d.load(out).synthesize(4, seed=0)
-    assert metrics.intersection_over_union(made, archive.occupancy).max(axis=1).mean() > 0.5
+    assert shape_distances.intersection_over_union(made, archive.occupancy).max(axis=1).mean() > 0.5

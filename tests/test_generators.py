@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from descnet3d import backend, generators
+from descnet3d.energy import backend
+from descnet3d.models import generators
 from descnet3d.models.autoencoder import VariationalAutoencoder
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from descnet3d.grid_transform import GridTransform, upright
+from descnet3d.shapes.transform import GridTransform, upright
 
 coordinates = st.floats(-1000, 1000)
 transforms = st.builds(

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from descnet3d import grids, voxels
-from descnet3d.grid_transform import GridTransform
+from descnet3d.datasets.archives import VoxelArchive, write_archive
+from descnet3d.datasets.grid_files import read_grids, read_transform, write_grids
+from descnet3d.shapes.transform import GridTransform
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
 batches = st.tuples(st.integers(1, 4), sizes).map(lambda drawn: (drawn[0], *drawn[1]))
@@ -28,8 +29,8 @@ long_runs = st.lists(st.integers(1, 700), min_size=1, max_size=6)
 @given(shapes=st.one_of(binary_grids, grey_grids), ending=st.sampled_from([".npz", ".npy"]))
 def test_numpy_files_give_back_the_grids_and_their_type(tmp_path_factory, shapes, ending):
     path = tmp_path_factory.mktemp("grids") / f"shapes{ending}"
-    assert grids.write_grids(path, shapes) == (path,)
-    read = grids.read_grids(path)
+    assert write_grids(path, shapes) == (path,)
+    read = read_grids(path)
     assert read.dtype == shapes.dtype
     np.testing.assert_array_equal(read, shapes)
 
@@ -38,10 +39,10 @@ def test_numpy_files_give_back_the_grids_and_their_type(tmp_path_factory, shapes
 @given(shapes=binary_grids)
 def test_binvox_files_give_back_the_grids(tmp_path_factory, shapes):
     folder = tmp_path_factory.mktemp("grids")
-    paths = grids.write_grids(folder / "shapes.binvox", shapes)
+    paths = write_grids(folder / "shapes.binvox", shapes)
     assert sorted(folder.iterdir()) == list(paths)
     assert len(paths) == len(shapes)
-    read = np.concatenate([grids.read_grids(path) for path in paths])
+    read = np.concatenate([read_grids(path) for path in paths])
     np.testing.assert_array_equal(read, shapes)
 
 
@@ -51,17 +52,17 @@ def test_binvox_files_hold_runs_longer_than_a_byte_counts(tmp_path_factory, runs
     path = tmp_path_factory.mktemp("runs") / "a.binvox"
     bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     grid = np.resize(bits, (16, 15, 14))[None]
-    grids.write_grids(path, grid)
-    np.testing.assert_array_equal(grids.read_grids(path), grid)
+    write_grids(path, grid)
+    np.testing.assert_array_equal(read_grids(path), grid)
 
 
 @settings(max_examples=40, deadline=None)
 @given(shapes=st.one_of(binary_grids, grey_grids))
 def test_matlab_files_give_back_the_grids_and_their_type(tmp_path_factory, shapes):
     folder = tmp_path_factory.mktemp("grids")
-    paths = grids.write_grids(folder / "shapes.mat", shapes)
+    paths = write_grids(folder / "shapes.mat", shapes)
     assert sorted(folder.iterdir()) == list(paths)
-    read = np.concatenate([grids.read_grids(path) for path in paths])
+    read = np.concatenate([read_grids(path) for path in paths])
     assert read.dtype == shapes.dtype
     np.testing.assert_array_equal(read, shapes)
 
@@ -71,10 +72,10 @@ def test_a_matlab_file_as_3dshapenets_has_them_is_read(tmp_path):
     # Theirs are uint8, not compressed, and hold nothing else.
     scipy.io.savemat(tmp_path / "chair_1.mat", {"instance": instance.astype(np.uint8)})
     assert scipy.io.whosmat(tmp_path / "chair_1.mat") == [("instance", (30, 30, 30), "uint8")]
-    read = grids.read_grids(tmp_path / "chair_1.mat")
+    read = read_grids(tmp_path / "chair_1.mat")
     assert read.dtype == bool and read.shape == (1, 30, 30, 30)
     np.testing.assert_array_equal(read[0], instance)
-    assert grids.read_transform(tmp_path / "chair_1.mat") is None
+    assert read_transform(tmp_path / "chair_1.mat") is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_a_matlab_file_as_3dshapenets_has_them_is_read(tmp_path):
 def test_what_is_no_matlab_file_is_one_clear_error(tmp_path, content, message):
     (tmp_path / "a.mat").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        grids.read_grids(tmp_path / "a.mat")
+        read_grids(tmp_path / "a.mat")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_what_is_no_matlab_file_is_one_clear_error(tmp_path, content, message):
 def test_a_matlab_file_of_something_else_is_named(tmp_path, variables, message):
     scipy.io.savemat(tmp_path / "a.mat", variables)
     with pytest.raises(ValueError, match=message):
-        grids.read_grids(tmp_path / "a.mat")
+        read_grids(tmp_path / "a.mat")
 
 
 def test_a_matlab_variable_that_claims_too_much_is_refused_before_it_is_read(tmp_path):
@@ -117,10 +118,10 @@ def test_a_matlab_variable_that_claims_too_much_is_refused_before_it_is_read(tmp
     assert content.count(honest) == 1
     (tmp_path / "a.mat").write_bytes(content.replace(honest, claimed))
     with pytest.raises(ValueError, match=r"claims the shape \[1024, 1024, 1024\]"):
-        grids.read_grids(tmp_path / "a.mat")
+        read_grids(tmp_path / "a.mat")
     (tmp_path / "a.mat").write_bytes(content[:-16])
     with pytest.raises(ValueError, match="damaged"):
-        grids.read_grids(tmp_path / "a.mat")
+        read_grids(tmp_path / "a.mat")
 
 
 finite = st.floats(-1e6, 1e6)
@@ -140,29 +141,29 @@ def test_the_place_of_a_grid_is_kept_with_it(tmp_path_factory, transform, ending
     if ending == ".binvox":
         transform = replace(transform, up="z", turn=0.0)
     grid = np.ones((1, 5, 5, 5), bool)
-    grids.write_grids(path, grid, transform)
-    read = grids.read_transform(path)
+    write_grids(path, grid, transform)
+    read = read_transform(path)
     if ending == ".binvox":  # scale and translation are those of the whole grid
         assert read.offset == transform.offset
         assert read.scale == pytest.approx(transform.scale, rel=1e-15)
     else:
         assert read == transform
-    np.testing.assert_array_equal(grids.read_grids(path), grid)
+    np.testing.assert_array_equal(read_grids(path), grid)
 
 
 def test_a_place_that_a_file_cannot_hold_is_refused(tmp_path):
     grid = np.ones((1, 2, 2, 2), bool)
     with pytest.raises(ValueError, match=r"\.npy files hold no transform"):
-        grids.write_grids(tmp_path / "a.npy", grid, GridTransform(1.0, (0, 0, 0)))
+        write_grids(tmp_path / "a.npy", grid, GridTransform(1.0, (0, 0, 0)))
     for turned in (GridTransform(1.0, (0, 0, 0), up="y"), GridTransform(1.0, (0, 0, 0), turn=30)):
         with pytest.raises(ValueError, match=r"\.binvox files hold only.*choose \.npz"):
-            grids.write_grids(tmp_path / "a.binvox", grid, turned)
+            write_grids(tmp_path / "a.binvox", grid, turned)
     assert list(tmp_path.iterdir()) == []
-    grids.write_grids(tmp_path / "a.npz", grid)
-    assert grids.read_transform(tmp_path / "a.npz") is None
+    write_grids(tmp_path / "a.npz", grid)
+    assert read_transform(tmp_path / "a.npz") is None
     np.savez(tmp_path / "b.npz", occupancy=grid, scale=-1, offset=np.zeros(3), up="z", turn=0)
     with pytest.raises(ValueError, match="b.npz is damaged: its transform"):
-        grids.read_transform(tmp_path / "b.npz")
+        read_transform(tmp_path / "b.npz")
 
 
 def decode_binvox(content: bytes) -> tuple[list[int], np.ndarray]:
@@ -185,7 +186,7 @@ def decode_binvox(content: bytes) -> tuple[list[int], np.ndarray]:
 
 def test_binvox_files_are_as_the_format_says(tmp_path):
     grid = np.random.default_rng(0).random((3, 4, 5)) < 0.5
-    grids.write_grids(tmp_path / "a.binvox", grid[None])
+    write_grids(tmp_path / "a.binvox", grid[None])
     content = (tmp_path / "a.binvox").read_bytes()
     sides, decoded = decode_binvox(content)
     assert sides == [3, 5, 4]
@@ -197,7 +198,7 @@ def test_a_binvox_file_of_another_program_is_read(tmp_path):
     # One voxel, at x = 1, y = 2, z = 0 of a 2 x 3 x 2 grid: 1·(2·3) + 0·3 + 2 = 8 empty before it.
     content = b"#binvox 1\ndim 2 2 3\ntranslate -0.5 1.25e-3 3\nscale 7.5\ndata\n\0\x08\1\1\0\3"
     (tmp_path / "a.binvox").write_bytes(content)
-    shapes = grids.read_grids(tmp_path / "a.binvox")
+    shapes = read_grids(tmp_path / "a.binvox")
     assert shapes.shape == (1, 2, 3, 2)
     assert np.argwhere(shapes).tolist() == [[0, 1, 2, 0]]
 
@@ -221,33 +222,33 @@ def test_a_binvox_file_of_another_program_is_read(tmp_path):
 def test_a_damaged_binvox_file_is_one_clear_error(tmp_path, content, message):
     (tmp_path / "a.binvox").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        grids.read_grids(tmp_path / "a.binvox")
+        read_grids(tmp_path / "a.binvox")
 
 
 def test_grids_are_read_from_a_voxel_archive_and_from_a_single_grid(tmp_path):
-    archive = voxels.VoxelArchive(
+    archive = VoxelArchive(
         np.random.default_rng(0).random((2, 3, 4, 5)) < 0.3,
         np.array([0, 1]),
         ("chair", "sofa"),
         np.array([False, True]),
         ("a", "b"),
     )
-    voxels.write_archive(tmp_path / "packed.npz", archive)
-    np.testing.assert_array_equal(grids.read_grids(tmp_path / "packed.npz"), archive.occupancy)
+    write_archive(tmp_path / "packed.npz", archive)
+    np.testing.assert_array_equal(read_grids(tmp_path / "packed.npz"), archive.occupancy)
     np.save(tmp_path / "one.npy", np.asfortranarray(archive.occupancy[0]))
-    np.testing.assert_array_equal(grids.read_grids(tmp_path / "one.npy")[0], archive.occupancy[0])
+    np.testing.assert_array_equal(read_grids(tmp_path / "one.npy")[0], archive.occupancy[0])
 
 
 @settings(max_examples=200, deadline=None)
 @given(place=st.integers(0, 127), byte=st.integers(0, 255))
 def test_a_numpy_file_with_a_damaged_header_is_read_or_refused(tmp_path_factory, place, byte):
     path = tmp_path_factory.mktemp("header") / "a.npy"
-    grids.write_grids(path, np.ones((2, 3, 3, 3), np.float32))
+    write_grids(path, np.ones((2, 3, 3, 3), np.float32))
     content = bytearray(path.read_bytes())
     content[place] = byte
     path.write_bytes(content)
     try:
-        assert grids.read_grids(path).ndim == 4
+        assert read_grids(path).ndim == 4
     except ValueError as error:
         assert "a.npy" in str(error)
 
@@ -255,27 +256,27 @@ def test_a_numpy_file_with_a_damaged_header_is_read_or_refused(tmp_path_factory,
 def test_what_cannot_be_read_or_written_as_grids_is_named(tmp_path):
     shapes = np.full((2, 3, 3, 3), 0.5)
     with pytest.raises(ValueError, match="threshold it first"):
-        grids.write_grids(tmp_path / "a.binvox", shapes)
+        write_grids(tmp_path / "a.binvox", shapes)
     with pytest.raises(
         ValueError, match=r"\.npz, \.npy, \.binvox, \.mat files, and path came as .*a\.vox"
     ):
-        grids.write_grids(tmp_path / "a.vox", shapes)
+        write_grids(tmp_path / "a.vox", shapes)
     with pytest.raises(ValueError, match="does not exist"):
-        grids.write_grids(tmp_path / "missing" / "a.npz", shapes)
+        write_grids(tmp_path / "missing" / "a.npz", shapes)
     assert list(tmp_path.iterdir()) == []
 
     np.save(tmp_path / "wide.npy", np.full((1, 2, 2, 2), 9))
     with pytest.raises(ValueError, match=r"wide\.npy must lie in \[0, 1\]"):
-        grids.read_grids(tmp_path / "wide.npy")
+        read_grids(tmp_path / "wide.npy")
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
-        grids.read_grids(tmp_path / "objects.npy")
+        read_grids(tmp_path / "objects.npy")
     np.savez(tmp_path / "other.npz", voxels=np.zeros((1, 2, 2, 2)))
     with pytest.raises(ValueError, match="no key 'occupancy'; it holds: voxels"):
-        grids.read_grids(tmp_path / "other.npz")
+        read_grids(tmp_path / "other.npz")
     with pytest.raises(ValueError, match="there is no file"):
-        grids.read_grids(tmp_path / "none.npy")
+        read_grids(tmp_path / "none.npy")
     whole = (tmp_path / "wide.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[:-8])
     with pytest.raises(ValueError, match=r"cut\.npy"):
-        grids.read_grids(tmp_path / "cut.npy")
+        read_grids(tmp_path / "cut.npy")

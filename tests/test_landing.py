@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from descnet3d import cards, landing, presets, voxels
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation.preset import evaluate_preset
 from descnet3d.files import OutputError
-from descnet3d.models.voxel_classifier import VoxelClassifier
-from descnet3d.preset_config import PresetError
-from descnet3d.recipes import RECIPES
+from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.models.preset_config import PresetError
+from descnet3d.training.new_preset import train_preset
+from descnet3d.training.recipes import RECIPES
+from descnet3d.zoo import cards, presets
 
 QUICK = replace(
     RECIPES["base"], matching_steps=4, likelihood_steps=2, langevin_steps=2, sampling_steps=4
@@ -22,8 +25,8 @@ QUICK = replace(
 def trained(modelnet10, tmp_path_factory):
     """A preset of the first sixteen training toilets, hardly trained."""
     folder = tmp_path_factory.mktemp("landing") / "toilets"
-    shapes = voxels.read_archive(modelnet10, "toilet", "train").occupancy[:16]
-    landing.train_preset(shapes, QUICK, folder, category="toilet", flags=["--recipe=base"])
+    shapes = read_archive(modelnet10, "toilet", "train").occupancy[:16]
+    train_preset(shapes, QUICK, folder, category="toilet", flags=["--recipe=base"])
     return folder
 
 
@@ -36,7 +39,7 @@ def test_a_run_leaves_a_preset_that_loads_and_synthesises(trained):
     assert Image.open(trained / "sheet.png").size[0] > 400
     assert not list((trained / "training").glob("*.npz"))
     with pytest.raises(OutputError, match="finished preset"):
-        landing.train_preset(shapes, QUICK, trained)
+        train_preset(shapes, QUICK, trained)
 
 
 @pytest.mark.slow
@@ -51,8 +54,8 @@ def test_the_logs_are_read_by_tensorboard(trained):
 
 @pytest.mark.slow
 def test_evaluation_writes_the_figures_that_it_prints(trained, modelnet10):
-    archive = voxels.read_archive(modelnet10)
-    table = landing.evaluate_preset(trained, archive, num=4, write=True).printed
+    archive = read_archive(modelnet10)
+    table = evaluate_preset(trained, archive, num=4, write=True).printed
     scores = json.loads((trained / "config.json").read_text())["scores"]
     assert f"{scores['nearest_iou']:.3f}" in table
     card = (trained / "card.md").read_text()
@@ -64,15 +67,15 @@ def test_evaluation_writes_the_figures_that_it_prints(trained, modelnet10):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["recovery", "super_resolution"])
 def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, tmp_path):
-    archive = voxels.read_archive(modelnet10, "toilet")
+    archive = read_archive(modelnet10, "toilet")
     few = np.flatnonzero(archive.is_test)[:6], np.flatnonzero(~archive.is_test)[:16]
     rows = np.concatenate(few)
     archive = archive.select(rows)
     recipe = replace(RECIPES[task], matching_steps=4, sampling_steps=6)
     folder = tmp_path / "toilets"
-    landing.train_preset(archive.occupancy[6:], recipe, folder, category="toilet")
+    train_preset(archive.occupancy[6:], recipe, folder, category="toilet")
     assert "Not evaluated yet" in (folder / "card.md").read_text()
-    table = landing.evaluate_preset(folder, archive, write=True).printed
+    table = evaluate_preset(folder, archive, write=True).printed
     config = json.loads((folder / "config.json").read_text())
     assert config["task"] == task
     card = (folder / "card.md").read_text()
@@ -81,7 +84,7 @@ def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, t
     assert len(config["baselines"]) == (2 if task == "recovery" else 3)
     # The same problems are posed to a model of another task, and nothing is written then.
     with pytest.raises(ValueError, match="own task"):
-        landing.evaluate_preset(folder, archive, task=None, write=True)
+        evaluate_preset(folder, archive, task=None, write=True)
     # Fine-tuning goes on with the task.
     model = presets.load(folder)
     model.fit(archive.occupancy[6:], epochs=1, verbose=0)
@@ -101,14 +104,14 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
         langevin_steps=2,
         sampling_steps=2,
     )
-    shapes = voxels.read_archive(modelnet10, "toilet", "train").occupancy[:8]
+    shapes = read_archive(modelnet10, "toilet", "train").occupancy[:8]
     folder = tmp_path / "toilets"
-    landing.train_preset(shapes, recipe, folder, category="toilet")
-    archive = voxels.read_archive(modelnet10)
+    train_preset(shapes, recipe, folder, category="toilet")
+    archive = read_archive(modelnet10)
     own = archive.labels == archive.classes.index("toilet")
     few = [np.flatnonzero(own & archive.is_test)[:8], np.flatnonzero(~archive.is_test)[::20]]
     archive = archive.select(np.concatenate(few))
-    table = landing.evaluate_preset(folder, archive, num=4, write=True).printed
+    table = evaluate_preset(folder, archive, num=4, write=True).printed
     config = json.loads((folder / "config.json").read_text())
     assert config["id"] == "cooperative_toilet_32" and config["model"]["class"] == "CooperativeNet"
     assert len(list((folder / "training" / "tensorboard").iterdir())) == 2
@@ -125,10 +128,10 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
 
 @pytest.mark.slow
 def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, tmp_path):
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(~archive.is_test))[:64]
     recipe, folder = replace(RECIPES["classifier"], classifier_steps=8), tmp_path / "classifier"
-    landing.train_preset(
+    train_preset(
         archive.occupancy[rows],
         recipe,
         folder,
@@ -139,7 +142,7 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
     model = presets.load(folder)
     assert model.classes == archive.classes and model.preset["category"] == "modelnet10"
     archive = archive.select(np.arange(0, len(archive.labels), 8))
-    table = landing.evaluate_preset(folder, archive, write=True).printed
+    table = evaluate_preset(folder, archive, write=True).printed
     scores = json.loads((folder / "config.json").read_text())["scores"]
     test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
     assert scores["accuracy"] == model.accuracy(*test)
@@ -149,18 +152,18 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
     with pytest.raises(ValueError, match="descriptor is needed"):
         presets.load_descriptor(folder)
     with pytest.raises(ValueError, match="cannot be asked"):
-        landing.evaluate_preset(folder, archive, task=None)
+        evaluate_preset(folder, archive, task=None)
 
 
 @pytest.mark.slow
 def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10, tmp_path):
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     few = archive.select(np.random.default_rng(0).permutation(len(archive.labels))[:120])
     recipe = replace(RECIPES["features"], start="synthesis_toilet_32", matching_steps=0)
     trained, folder = ~few.is_test, tmp_path / "features"
     with pytest.raises(ValueError, match="labels of at least two categories"):
-        landing.train_preset(few.occupancy, recipe, folder)
-    landing.train_preset(
+        train_preset(few.occupancy, recipe, folder)
+    train_preset(
         few.occupancy[trained],
         recipe,
         folder,
@@ -171,7 +174,7 @@ def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10,
     config = json.loads((folder / "config.json").read_text())
     assert config["task"] == "features" and config["category"] == "modelnet10"
     assert all(0 < accuracy < 1 for accuracy in config["validation"].values())
-    found = landing.evaluate_preset(folder, few, write=True)
+    found = evaluate_preset(folder, few, write=True)
     # The network is the one that it started from: so are its responses, and the figures follow.
     start = VoxelClassifier(presets.load("synthesis_toilet_32"))
     start.fit(few.occupancy[trained], few.labels[trained], few.classes)
@@ -187,4 +190,4 @@ def test_a_card_needs_a_preset(tmp_path):
 
 def test_grids_that_are_no_cube_are_refused(tmp_path):
     with pytest.raises(ValueError, match="cubic grid"):
-        landing.train_preset(np.zeros((2, 8, 8, 16)), QUICK, tmp_path)
+        train_preset(np.zeros((2, 8, 8, 16)), QUICK, tmp_path)

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 
 import descnet3d
-from descnet3d import cli, generators, grids, metrics, networks
-from descnet3d.langevin import LangevinSettings
+from descnet3d.commands import cli
+from descnet3d.datasets.grid_files import read_grids, write_grids
+from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.evaluation import shape_distances
+from descnet3d.models import generators, networks
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.descriptor import DescriptorNet
 
@@ -41,11 +44,11 @@ def test_what_is_generated_is_what_the_model_generates(preset, capsys):
     assert cli.main(["generate", preset, "--num=3", "--seed=5", "--out=shapes.npz"]) == 0
     assert "wrote shapes.npz: 3 shapes in" in capsys.readouterr().out
     model = descnet3d.load(preset)
-    np.testing.assert_allclose(grids.read_grids("shapes.npz"), model.generate(3, seed=5), atol=1e-6)
+    np.testing.assert_allclose(read_grids("shapes.npz"), model.generate(3, seed=5), atol=1e-6)
     assert cli.main(["generate", preset, "--num=3", "--seed=5", "--revise", "--out=b.npz"]) == 0
-    np.testing.assert_allclose(grids.read_grids("b.npz"), model.synthesize(3, seed=5), atol=1e-6)
+    np.testing.assert_allclose(read_grids("b.npz"), model.synthesize(3, seed=5), atol=1e-6)
     assert cli.main(["synthesize", preset, "--num=3", "--seed=5", "--out=c.npz"]) == 0
-    np.testing.assert_allclose(grids.read_grids("c.npz"), grids.read_grids("b.npz"), atol=1e-6)
+    np.testing.assert_allclose(read_grids("c.npz"), read_grids("b.npz"), atol=1e-6)
 
 
 def test_a_path_is_drawn_as_a_row_and_its_largest_step_is_told(preset, capsys):
@@ -55,19 +58,21 @@ def test_a_path_is_drawn_as_a_row_and_its_largest_step_is_told(preset, capsys):
     assert width == 5 * 256 and 2 * 256 < height < 3 * 256
     told = capsys.readouterr().out.splitlines()[-1].split(": ")[1]
     assert cli.main([*words, "--out=paths.npz"]) == 0
-    shapes = grids.read_grids("paths.npz")
+    shapes = read_grids("paths.npz")
     for row, step in enumerate(told.split(", ")):
         pairs = zip(shapes[5 * row : 5 * row + 4], shapes[5 * row + 1 : 5 * row + 5], strict=True)
-        overlaps = [metrics.intersection_over_union(a[None], b[None])[0, 0] for a, b in pairs]
+        overlaps = [
+            shape_distances.intersection_over_union(a[None], b[None])[0, 0] for a, b in pairs
+        ]
         assert float(step) == pytest.approx(1 - min(overlaps), abs=1e-3)
 
 
 def test_arithmetic_adds_the_latents_of_given_shapes(preset):
     model = descnet3d.load(preset)
     shapes = model.generate(6, seed=1)
-    grids.write_grids("six.npz", shapes)
+    write_grids("six.npz", shapes)
     assert cli.main(["arithmetic", preset, "--input=six.npz", "--out=sums.npz"]) == 0
-    rows = grids.read_grids("sums.npz").reshape(2, 4, SIZE, SIZE, SIZE)
+    rows = read_grids("sums.npz").reshape(2, 4, SIZE, SIZE, SIZE)
     a, b, c = model.encode(shapes)[:3]
     np.testing.assert_allclose(rows[0, 3], model.arithmetic(a, b, c), atol=1e-3)
 
@@ -88,7 +93,7 @@ def test_arithmetic_adds_the_latents_of_given_shapes(preset):
     ],
 )
 def test_mistakes_are_one_clear_line_and_leave_nothing(preset, words, status, message, capsys):
-    grids.write_grids("two.npz", np.zeros((2, SIZE, SIZE, SIZE), "float32"))
+    write_grids("two.npz", np.zeros((2, SIZE, SIZE, SIZE), "float32"))
     words = [preset if word == "PRESET" else word for word in words]
     assert cli.main(words) == status
     said = capsys.readouterr().err

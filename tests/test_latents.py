@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 from scipy.spatial import geometric_slerp
 
-from descnet3d import latents
+from descnet3d.energy import latents
 
 
 def linear_generator(matrix, side=2):

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descnet3d import mesh_files, meshes
-from descnet3d.mesh_files import MeshError, read_mesh
+from descnet3d.datasets import mesh_files
+from descnet3d.datasets.mesh_files import MESH_INPUT_ENDINGS, MeshError, read_mesh
+from descnet3d.datasets.mesh_writers import save
+from descnet3d.shapes.surfaces import from_occupancy, open3d
 
 SQUARE = "0 0 0\n2 0 0\n2 1 0\n0 1 0\n"
 TRIANGLES = "3 0 1 2\n3 0 2 3\n"
@@ -131,7 +133,7 @@ def test_real_meshes_are_read_whole(data_folder):
     for path in sorted((data_folder / "meshes").rglob("*.off")):
         mesh = read_mesh(path)
         counts = path.read_text().split(maxsplit=3)[1:3]
-        expected = meshes.open3d().io.read_triangle_mesh(str(path))
+        expected = open3d().io.read_triangle_mesh(str(path))
         assert len(expected.triangles) == int(counts[1])
         bound = np.asarray(expected.vertices)[np.unique(np.asarray(expected.triangles))]
         np.testing.assert_allclose(mesh.vertices.min(axis=0), bound.min(axis=0))
@@ -149,11 +151,11 @@ PLY = (
 )
 
 
-@pytest.mark.parametrize("ending", mesh_files.MESH_INPUT_ENDINGS)
+@pytest.mark.parametrize("ending", MESH_INPUT_ENDINGS)
 def test_what_the_package_writes_it_reads(tmp_path, ending):
     grid = np.zeros((5, 5, 5))
     grid[1:3, 1:4, 1:4] = 1
-    mesh = read_mesh(meshes.save(meshes.from_occupancy(grid), tmp_path / f"a{ending}"))
+    mesh = read_mesh(save(from_occupancy(grid), tmp_path / f"a{ending}"))
     expected = [[1, 1, 1], [3, 4, 4]] if ending != ".glb" else [[1, 1, -4], [3, 4, -1]]
     np.testing.assert_allclose([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)], expected)
     assert len(mesh.triangles) == 2 * 42

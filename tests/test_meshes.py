@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from descnet3d import meshes
+from descnet3d.datasets.mesh_writers import MESH_ENDINGS, save, save_all
+from descnet3d.shapes.surfaces import SURFACES, extract_surface, from_occupancy, open3d
 
 binary_grids = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)).filter(np.any)
 
@@ -41,7 +42,7 @@ def ring() -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(grid=binary_grids)
 def test_cubes_enclose_as_much_as_there_are_occupied_voxels(grid):
-    vertices, triangles = meshes.extract_surface(grid)
+    vertices, triangles = extract_surface(grid)
     assert signed_volume(vertices, triangles) == pytest.approx(grid.sum())
     # Two triangles for every face between an occupied voxel and an empty one.
     padded = np.pad(grid, 1)
@@ -54,7 +55,7 @@ def test_cubes_enclose_as_much_as_there_are_occupied_voxels(grid):
 @settings(max_examples=60, deadline=None)
 @given(grid=binary_grids)
 def test_every_edge_of_an_isosurface_has_two_triangles(grid):
-    vertices, triangles = meshes.extract_surface(grid, surface="isosurface")
+    vertices, triangles = extract_surface(grid, surface="isosurface")
     assert (triangles_per_edge(triangles) == 2).all()
     assert signed_volume(vertices, triangles) > 0
 
@@ -62,10 +63,10 @@ def test_every_edge_of_an_isosurface_has_two_triangles(grid):
 @settings(max_examples=30, deadline=None)
 @given(grid=binary_grids)
 def test_the_centres_of_the_occupied_voxels_and_no_others_are_inside(grid):
-    geometry = meshes.open3d()
+    geometry = open3d()
     centres = np.moveaxis(np.indices(grid.shape), 0, -1).astype(np.float32) + 0.5
-    for surface in meshes.SURFACES:
-        vertices, triangles = meshes.extract_surface(grid, surface=surface)
+    for surface in SURFACES:
+        vertices, triangles = extract_surface(grid, surface=surface)
         scene = geometry.t.geometry.RaycastingScene()
         scene.add_triangles(
             geometry.core.Tensor(vertices.astype(np.float32)),
@@ -81,17 +82,17 @@ def test_checkerboards_and_values_at_the_threshold_leave_an_isosurface_whole():
     near = [0, np.nextafter(half, half - 1), half, np.nextafter(half, half + 1), 1]
     for values in ([0, 1], [0, 0.25, 0.5, 0.75, 1], near):
         grid = random.choice(np.array(values, np.float32), (16, 16, 16))
-        vertices, triangles = meshes.extract_surface(grid, 0.5, "isosurface")
+        vertices, triangles = extract_surface(grid, 0.5, "isosurface")
         assert (triangles_per_edge(triangles) == 2).all()
         first, second, third = (vertices[triangles[:, corner]] for corner in range(3))
         areas = np.linalg.norm(np.cross(second - first, third - first), axis=1)
         assert (areas > 0).all()
 
 
-@pytest.mark.parametrize("surface", meshes.SURFACES)
+@pytest.mark.parametrize("surface", SURFACES)
 @pytest.mark.parametrize(("grid", "characteristic"), [(box(), 2), (ring(), 0)])
 def test_open3d_finds_a_watertight_surface_of_the_right_kind(grid, characteristic, surface):
-    mesh = meshes.from_occupancy(grid, surface=surface)
+    mesh = from_occupancy(grid, surface=surface)
     assert mesh.is_watertight()
     assert mesh.euler_poincare_characteristic() == characteristic
     if surface == "cubes":
@@ -99,8 +100,8 @@ def test_open3d_finds_a_watertight_surface_of_the_right_kind(grid, characteristi
 
 
 def test_normals_point_away_from_the_middle_of_a_box():
-    for surface in meshes.SURFACES:
-        mesh = meshes.from_occupancy(box(), surface=surface)
+    for surface in SURFACES:
+        mesh = from_occupancy(box(), surface=surface)
         outwards = np.asarray(mesh.vertices) - mesh.get_center()
         along = np.einsum("ij,ij->i", outwards, np.asarray(mesh.vertex_normals))
         assert (along > 0).all()
@@ -109,11 +110,11 @@ def test_normals_point_away_from_the_middle_of_a_box():
 def test_a_voxel_lies_where_its_index_says():
     grid = np.zeros((4, 5, 6))
     grid[1, 2, 3] = 1
-    vertices, _ = meshes.extract_surface(grid)
+    vertices, _ = extract_surface(grid)
     np.testing.assert_array_equal(vertices.min(axis=0), [1, 2, 3])
     np.testing.assert_array_equal(vertices.max(axis=0), [2, 3, 4])
     # Between the centre of a full voxel and that of an empty one, marching cubes goes half way.
-    vertices, _ = meshes.extract_surface(grid, surface="isosurface")
+    vertices, _ = extract_surface(grid, surface="isosurface")
     np.testing.assert_allclose(vertices.min(axis=0), [1, 2, 3], atol=1e-3)
     np.testing.assert_allclose(vertices.max(axis=0), [2, 3, 4], atol=1e-3)
 
@@ -123,7 +124,7 @@ def test_a_higher_threshold_encloses_less():
     ball = np.clip(1 - distance / 8, 0, 1)
     for threshold in (0.25, 0.5):
         radius = 8 * (1 - threshold)
-        surface = meshes.extract_surface(ball, threshold, "isosurface")
+        surface = extract_surface(ball, threshold, "isosurface")
         assert signed_volume(*surface) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.04)
 
 
@@ -139,14 +140,14 @@ def test_a_higher_threshold_encloses_less():
 )
 def test_what_has_no_surface_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        meshes.from_occupancy(*arguments)
+        from_occupancy(*arguments)
 
 
-@pytest.mark.parametrize("ending", meshes.MESH_ENDINGS)
+@pytest.mark.parametrize("ending", MESH_ENDINGS)
 def test_a_file_holds_the_mesh(tmp_path, ending):
-    mesh = meshes.from_occupancy(ring())
-    path = meshes.save(mesh, tmp_path / f"ring{ending}")
-    read = meshes.open3d().io.read_triangle_mesh(str(path))
+    mesh = from_occupancy(ring())
+    path = save(mesh, tmp_path / f"ring{ending}")
+    read = open3d().io.read_triangle_mesh(str(path))
     assert len(read.triangles) == len(mesh.triangles)
     read.merge_close_vertices(1e-4)  # .stl repeats a vertex for every triangle
     assert len(read.vertices) == len(mesh.vertices)
@@ -159,7 +160,7 @@ def test_a_file_holds_the_mesh(tmp_path, ending):
 def test_a_glb_file_stands_upright_and_is_laid_out_as_gltf_wants(tmp_path):
     grid = np.zeros((4, 4, 8))
     grid[1:3, 1, 1:7] = 1  # 2 wide, 1 deep, 6 high
-    path = meshes.save(meshes.from_occupancy(grid), tmp_path / "tower.glb")
+    path = save(from_occupancy(grid), tmp_path / "tower.glb")
     content = path.read_bytes()
     magic, version, length, json_length, kind = struct.unpack_from("<4sIII4s", content)
     assert (magic, version, length, kind) == (b"glTF", 2, len(content), b"JSON")
@@ -175,23 +176,23 @@ def test_a_glb_file_stands_upright_and_is_laid_out_as_gltf_wants(tmp_path):
 
 def test_several_shapes_go_to_numbered_files(tmp_path):
     shapes = np.stack([box((2, 2, 2)), box((2, 2, 2)) * 0.7])
-    paths = meshes.save_all(shapes, tmp_path / "boxes.ply")
+    paths = save_all(shapes, tmp_path / "boxes.ply")
     assert [path.name for path in paths] == ["boxes_00.ply", "boxes_01.ply"]
     for path in paths:
-        assert meshes.open3d().io.read_triangle_mesh(str(path)).get_volume() == pytest.approx(8)
-    assert meshes.save_all(shapes[:1], tmp_path / "one.ply") == (tmp_path / "one.ply",)
+        assert open3d().io.read_triangle_mesh(str(path)).get_volume() == pytest.approx(8)
+    assert save_all(shapes[:1], tmp_path / "one.ply") == (tmp_path / "one.ply",)
 
 
 def test_nothing_is_written_where_one_shape_is_empty_or_the_path_is_wrong(tmp_path):
     shapes = np.stack([box(), 0 * box()])
     with pytest.raises(ValueError, match=r"shapes \[1\]"):
-        meshes.save_all(shapes, tmp_path / "a.ply")
+        save_all(shapes, tmp_path / "a.ply")
     with pytest.raises(ValueError, match=r"\.glb, \.off files, and path came as .*a\.fbx"):
-        meshes.save_all(shapes, tmp_path / "a.fbx")
+        save_all(shapes, tmp_path / "a.fbx")
     with pytest.raises(ValueError, match="does not exist"):
-        meshes.save(meshes.from_occupancy(box()), tmp_path / "missing" / "a.ply")
+        save(from_occupancy(box()), tmp_path / "missing" / "a.ply")
     with pytest.raises(ValueError, match="no triangles"):
-        meshes.save(meshes.open3d().geometry.TriangleMesh(), tmp_path / "a.ply")
+        save(open3d().geometry.TriangleMesh(), tmp_path / "a.ply")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,4 +207,4 @@ def test_a_missing_system_library_is_explained(monkeypatch, error):
 
     monkeypatch.setattr(builtins, "__import__", without_open3d)
     with pytest.raises(ImportError, match=r"libusb-1\.0\.so\.0.*apt-get install libusb-1\.0-0"):
-        meshes.from_occupancy(box())
+        from_occupancy(box())

@@ -20,9 +20,9 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 import descnet3d
-from descnet3d import voxels
 from descnet3d.datasets import ModelnetVoxels
-from descnet3d.zips import ArchiveError
+from descnet3d.datasets.archives import VoxelArchive, read_archive, write_archive
+from descnet3d.datasets.zips import ArchiveError
 
 BOX_FACES = ("0 3 2 1", "4 5 6 7", "0 1 5 4", "1 2 6 5", "2 3 7 6", "3 0 4 7")
 
@@ -168,14 +168,14 @@ class ModelnetPackedTest(DummyData):
 
     @staticmethod
     def write(folder):
-        voxels.write_archive(folder / "my_shapes.npz", packed_shapes())
+        write_archive(folder / "my_shapes.npz", packed_shapes())
 
 
 del DummyData  # is no test itself
 
 
 def packed_shapes(size=32):
-    return voxels.VoxelArchive(
+    return VoxelArchive(
         occupancy=np.random.default_rng(0).random((4, size, size, size)) < 0.1,
         labels=np.array([0, 1, 1, 0]),
         classes=("lamp", "vase"),
@@ -311,7 +311,7 @@ def test_the_grids_of_3dshapenets_are_padded_or_left(tmp_path, manual):
 
 def test_a_packed_archive_comes_out_as_it_went_in(tmp_path, manual):
     shapes = packed_shapes()
-    voxels.write_archive(manual / "mine.npz", shapes)
+    write_archive(manual / "mine.npz", shapes)
     builder = prepare(tfds.builder("modelnet_voxels/packed_32", data_dir=tmp_path), manual)
     assert builder.info.features["label"].names == ["lamp", "vase"]
     found = {**read(builder, "train"), **read(builder, "test")}
@@ -323,7 +323,7 @@ def test_a_packed_archive_comes_out_as_it_went_in(tmp_path, manual):
     wrong = tfds.builder("modelnet_voxels/packed_64", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"holds grids of \(32, 32, 32\)"):
         prepare(wrong, manual)
-    voxels.write_archive(manual / "other.npz", shapes)
+    write_archive(manual / "other.npz", shapes)
     with pytest.raises(ValueError, match="needs one voxel archive .* and there are 2"):
         prepare(wrong, manual)
 
@@ -383,7 +383,7 @@ def test_all_of_modelnet10_as_packed(modelnet10, tmp_path, manual):
     builder = prepare(tfds.builder("modelnet_voxels/packed_32", data_dir=tmp_path), manual)
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     assert counts == {"train": 3991, "test": 908}
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     rows = {name: row for row, name in enumerate(archive.ids)}
     for identity, example in read(builder, "test").items():
         np.testing.assert_array_equal(example["occupancy"], archive.occupancy[rows[identity]])

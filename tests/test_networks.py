@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 from scipy.signal import correlate
 
-from descnet3d import backend, networks
+from descnet3d.energy import backend
+from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
 
 

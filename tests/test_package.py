@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import descnet3d
-from descnet3d import presets
+from descnet3d.zoo import presets
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"tensorflow", "torch", "keras", "tensorflow_datasets", "open3d", "sklearn", "skimage"}
@@ -74,11 +74,12 @@ def test_importing_the_package_alone_does_not_even_load_numpy(tmp_path):
     assert "numpy" not in loaded
 
 
-def test_modules_are_attributes_without_being_imported_first(tmp_path):
-    code = (
-        "import descnet3d; print(descnet3d.voxels.__name__, descnet3d.voxels.as_occupancy.__name__)"
-    )
-    assert run_python(code, tmp_path).split() == ["descnet3d.voxels", "as_occupancy"]
+def test_public_modules_are_attributes_without_being_imported_first(tmp_path):
+    code = "import descnet3d; print(descnet3d.view.__name__, descnet3d.meshes.__name__)"
+    assert run_python(code, tmp_path).split() == [
+        "descnet3d.shapes.sheets",
+        "descnet3d.shapes.surfaces",
+    ]
 
 
 def test_the_public_names_are_those_of_their_modules():
@@ -87,8 +88,9 @@ def test_the_public_names_are_those_of_their_modules():
     assert descnet3d.load is presets.load
     assert descnet3d.list_presets is presets.list_presets
     assert descnet3d.DescriptorNet is DescriptorNet
-    names = {"DescriptorNet", "__version__", "list_presets", "load", "meshes", "models", "view"}
-    assert names <= set(dir(descnet3d))
+    for name in descnet3d.__all__:
+        assert getattr(descnet3d, name) is not None
+    assert set(dir(descnet3d)) == set(descnet3d.__all__)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
@@ -110,17 +112,17 @@ def test_the_wheel_holds_every_module_and_the_presets_that_need_no_network(wheel
     assert modules <= held
     beside = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/datasets/*/*.*")}
     assert "descnet3d/datasets/modelnet_voxels/checksums.tsv" in beside and beside <= held
-    assert "descnet3d/zoo/index.json" in held
-    recipes = {f"descnet3d/{path.relative_to(checkout)}" for path in checkout.glob("zoo/recipes/*")}
+    assert "descnet3d/presets/index.json" in held
+    recipes = {f"descnet3d/presets/recipes/{path.name}" for path in checkout.glob("zoo/recipes/*")}
     assert recipes <= held
     embedded = {
-        f"descnet3d/{path.relative_to(checkout)}"
+        f"descnet3d/presets/{name}/{path.name}"
         for name in embedded_presets()
         for path in (checkout / "zoo" / name).iterdir()
     }
-    assert {name for name in held if name.startswith("descnet3d/zoo/")} == embedded | recipes | {
-        "descnet3d/zoo/index.json"
-    }
+    assert {
+        name for name in held if name.startswith("descnet3d/presets/")
+    } == embedded | recipes | {"descnet3d/presets/index.json"}
     # It can be uploaded where wheels are, whose limit is 100 MB.
     assert wheel.stat().st_size < 80e6
     # Whatever else is in it describes it: nothing lands beside the package.
@@ -139,7 +141,7 @@ def test_the_wheel_says_what_it_is(wheel):
         ">=3.11",
         "<3.14",
     }
-    assert dict(entry_points["console_scripts"]) == {"descnet3d": "descnet3d.cli:main"}
+    assert dict(entry_points["console_scripts"]) == {"descnet3d": "descnet3d.commands.cli:main"}
 
 
 @pytest.mark.parametrize("kind", ["checkout", "wheel"])
@@ -149,9 +151,9 @@ def test_the_presets_are_found_where_they_lie(kind, checkout, wheel, tmp_path):
         root = tmp_path / "site-packages"
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(root)
-    zoo = root / "zoo" if kind == "checkout" else root / "descnet3d" / "zoo"
+    zoo = root / "zoo" if kind == "checkout" else root / "descnet3d" / "presets"
     code = (
-        "from descnet3d import presets; print(*(p.path for p in presets.list_presets()), sep='\\n')"
+        "import descnet3d; print(*(preset.path for preset in descnet3d.list_presets()), sep='\\n')"
     )
     found = run_python(
         code, tmp_path / "elsewhere", PYTHONPATH=str(root), DESCNET3D_CACHE=str(tmp_path / "none")
@@ -166,7 +168,7 @@ def test_a_wheel_alone_says_where_the_other_presets_are(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(root)
     code = (
-        "from descnet3d import presets\n"
+        "from descnet3d.zoo import presets\n"
         "try: presets.find('toilet', 'recovery')\n"
         "except ValueError as error: print(error)\n"
         "print(presets.find('toilet'))"
@@ -174,7 +176,7 @@ def test_a_wheel_alone_says_where_the_other_presets_are(wheel, tmp_path):
     cache = str(tmp_path / "none")
     said = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root), DESCNET3D_CACHE=cache)
     assert "recovery_toilet_32 did not come with this installation: set DESCNET3D_ZOO" in said
-    assert said.splitlines()[-1] == str(root / "descnet3d" / "zoo" / "synthesis_toilet_32")
+    assert said.splitlines()[-1] == str(root / "descnet3d" / "presets" / "synthesis_toilet_32")
     both = {"DESCNET3D_CACHE": cache, "DESCNET3D_ZOO": str(ROOT / "zoo")}
     found = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root), **both)
-    assert found.splitlines()[0] == str(root / "descnet3d" / "zoo" / "synthesis_toilet_32")
+    assert found.splitlines()[0] == str(root / "descnet3d" / "presets" / "synthesis_toilet_32")

@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from descnet3d import paper_tables, presets, reconstruction, voxels
-from descnet3d.models.voxel_classifier import VoxelClassifier
+from descnet3d.datasets.archives import VoxelArchive, read_archive
+from descnet3d.evaluation import paper, reconstruction
+from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.zoo import presets
 
-TOILET = paper_tables.CATEGORIES.index("toilet")
+TOILET = paper.CATEGORIES.index("toilet")
 
 
 def test_a_table_says_the_same_in_markdown_and_in_json():
-    table = paper_tables.Table("Title", ("one", "two"), {"a": [0.5, None], "b": [None, 2.0]}, ["n"])
+    table = paper.Table("Title", ("one", "two"), {"a": [0.5, None], "b": [None, 2.0]}, ["n"])
     assert table.as_markdown().splitlines() == [
         *("### Title", "", "| | one | two |", "|---|---|---|"),
         *("| a | 0.5 | |", "| b | | 2 |", "", "n"),
@@ -22,15 +24,15 @@ def test_a_table_says_the_same_in_markdown_and_in_json():
 
 def test_the_papers_own_means_are_those_that_it_prints():
     for figures, means in (
-        (paper_tables.PAPER_PROBABILITY, (0.8811, 0.7431)),
-        (paper_tables.PAPER_RECOVERY, (0.0092, 0.0271)),
+        (paper.PAPER_PROBABILITY, (0.8811, 0.7431)),
+        (paper.PAPER_RECOVERY, (0.0092, 0.0271)),
     ):
         for row, mean in zip(figures.values(), means, strict=True):
             assert np.mean(row) == pytest.approx(mean, abs=1e-4)
 
 
 def test_other_shapes_than_modelnet10s_are_refused():
-    archive = voxels.VoxelArchive(
+    archive = VoxelArchive(
         np.zeros((2, 8, 8, 8), bool),
         np.array([0, 1]),
         ("a", "b"),
@@ -40,13 +42,13 @@ def test_other_shapes_than_modelnet10s_are_refused():
     with pytest.raises(
         ValueError, match="need ModelNet10's test shapes .* the archive has 1 of a, b"
     ):
-        paper_tables.paper_tables(archive)
+        paper.paper_tables(archive)
 
 
 @pytest.mark.slow
 @pytest.mark.one_backend
 def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     order = np.random.default_rng(0).permutation(len(archive.labels))
     test, trained = order[archive.is_test[order]][:60], order[~archive.is_test[order]][:200]
     few = archive.select(test)
@@ -55,7 +57,7 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     names = ("classifier_modelnet10_32", "features_modelnet10_32")
     kept = [one for one in every if one.category == "toilet" or one.id in names]
     monkeypatch.setattr(presets, "list_presets", lambda: kept)
-    tables = paper_tables.paper_tables(archive, num=8, seed=3)
+    tables = paper.paper_tables(archive, num=8, seed=3)
     accuracy, inception, probability, recovery = (table.rows for table in tables)
     model = VoxelClassifier.load(presets.find("features_modelnet10_32"))
     expected = model.score(few.occupancy, few.labels)
@@ -63,7 +65,7 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     assert row[0] == expected and row[1] < expected < row[2]
     assert accuracy["3D DescriptorNet (paper)"][0] == 0.924
     assert len([name for name in accuracy if "same regression" in name]) == 2
-    assert len(inception) == len(paper_tables.PAPER_INCEPTION) + 1
+    assert len(inception) == len(paper.PAPER_INCEPTION) + 1
     # Real shapes are told apart: nearly as many categories as a part of six can have.
     assert 2 < inception["real test shapes"][0] < 6 and inception["real test shapes"][2] == 1
     judge = presets.reference_classifier(archive.classes, (32, 32, 32))
@@ -73,10 +75,8 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     assert probability["bed"][:2] == [None, None] and probability["bed"][3] == 0.9202
     assert probability["mean, of the real test shapes'"][2] == 1
     asked = presets.load("recovery_toilet_32")
-    scores = reconstruction.evaluate_reconstruction(
-        asked, paper_tables.HIDDEN, archive, "toilet", seed=3
-    )
+    scores = reconstruction.evaluate_reconstruction(asked, paper.HIDDEN, archive, "toilet", seed=3)
     assert recovery["toilet"][0] == pytest.approx(scores["this model"].absolute_error, rel=1e-3)
     assert recovery["toilet"][1] is None and recovery["mean"][0] is None
-    assert "| toilet |" in paper_tables.as_markdown(tables)
+    assert "| toilet |" in paper.as_markdown(tables)
     json.dumps([table.as_dict() for table in tables], allow_nan=False)

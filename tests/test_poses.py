@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from descnet3d import poses
+from descnet3d.shapes import poses
 
 
 def test_twelve_poses_are_thirty_degrees_apart():

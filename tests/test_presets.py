@@ -11,8 +11,8 @@ import pytest
 from tiny_models import tiny_model
 
 import descnet3d
-from descnet3d import presets, zoo_index, zoos
-from descnet3d.presets import PresetNotFoundError
+from descnet3d.zoo import index, places, presets
+from descnet3d.zoo.presets import PresetNotFoundError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,8 +47,10 @@ def zoo(tmp_path, monkeypatch):
     write_config(zoo, "recovery", "chair", 32)
     write_config(zoo, "cooperative", "toilet", 32)
     write_config(zoo, "cooperative", "bed", 32)
-    zoo_index.build_index(zoo)
-    monkeypatch.setattr(zoos, "with_the_package", lambda: zoos.FolderZoo(zoo, "install it again"))
+    index.build_index(zoo)
+    monkeypatch.setattr(
+        places, "with_the_package", lambda: places.FolderZoo(zoo, "install it again")
+    )
     monkeypatch.delenv("DESCNET3D_ZOO", raising=False)
     workplace = tmp_path / "workplace"
     workplace.mkdir()
@@ -179,7 +181,7 @@ def test_an_index_that_would_be_wrong_is_not_written(zoo, more, message):
     before = (zoo / "index.json").read_bytes()
     write_config(zoo, "synthesis", "night_stand", 16, **more)
     with pytest.raises(ValueError, match=message):
-        zoo_index.build_index(zoo)
+        index.build_index(zoo)
     assert (zoo / "index.json").read_bytes() == before
 
 
@@ -188,7 +190,7 @@ def test_a_config_that_lacks_something_is_named(zoo):
     path.write_text('{"id": "recovery_chair_32", "task": "recovery", "size": [1, 1, 1]}')
     message = f"{re.escape(str(path))} lacks category, parameters, scores"
     with pytest.raises(ValueError, match=message):
-        zoo_index.build_index(zoo)
+        index.build_index(zoo)
 
 
 # --- with weights ---------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def test_a_saved_preset_can_be_indexed_and_loaded_by_its_category(zoo):
     folder = zoo / "synthesis_box_8"
     model = tiny_model()
     model.save_preset(folder, id=folder.name, task="synthesis", category="box", scores={})
-    zoo_index.build_index(zoo)
+    index.build_index(zoo)
     [preset] = [preset for preset in presets.list_presets() if preset.category == "box"]
     # 3 filters of 3³ with biases, on 3³ places, and a dense unit with its bias.
     assert preset.size == (8, 8, 8)
@@ -222,9 +224,9 @@ def test_a_saved_preset_can_be_indexed_and_loaded_by_its_category(zoo):
 def test_the_index_is_what_the_folders_say(tmp_path):
     for config in (ROOT / "zoo").glob("*/config.json"):
         (tmp_path / config.parent.name).symlink_to(config.parent)
-    rebuilt = zoo_index.build_index(tmp_path).read_text()
+    rebuilt = index.build_index(tmp_path).read_text()
     assert (ROOT / "zoo" / "index.json").read_text() == rebuilt
-    assert (zoos.with_the_package().folder / "index.json").read_text() == rebuilt
+    assert (places.with_the_package().folder / "index.json").read_text() == rebuilt
 
 
 def test_the_first_preset_ever_shipped_still_loads(tmp_path):

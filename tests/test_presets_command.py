@@ -12,7 +12,8 @@ import pytest
 import requests
 
 import descnet3d
-from descnet3d import cli, presets
+from descnet3d.commands import cli
+from descnet3d.zoo import presets
 
 pytestmark = pytest.mark.one_backend
 

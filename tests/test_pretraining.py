@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.energy.objectives import EquilibriumMatching
 
 
 def test_the_loss_of_the_reference_alone_is_in_closed_form():

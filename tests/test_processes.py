@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from descnet3d.processes import Failure, map_in_processes
+from descnet3d.datasets.workers import Failure, map_in_processes
 
 PROGRAM = """
 import os, time

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from descnet3d import blocks, networks, reconstruction
-from descnet3d.batches import VoxelBatches
-from descnet3d.langevin import LangevinSettings
-from descnet3d.models.descriptor import DescriptorNet, MaximumLikelihood
-from descnet3d.models.pretraining import EquilibriumMatching
-from descnet3d.tasks import Recovery, SuperResolution, task_of
+from descnet3d.energy.conditions import Recovery, SuperResolution, task_of
+from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.evaluation import reconstruction
+from descnet3d.models import networks
+from descnet3d.models.batches import VoxelBatches
+from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.shapes import blocks
 
 SIZE = 8
 TASKS = [Recovery("voxels:0.7"), SuperResolution(2)]

@@ -6,10 +6,14 @@ import pytest
 from PIL import Image
 
 import descnet3d
-from descnet3d import blocks, cli, grids, meshes, networks
-from descnet3d.langevin import LangevinSettings
-from descnet3d.mesh_files import read_mesh
+from descnet3d.commands import cli
+from descnet3d.datasets.grid_files import read_grids, write_grids
+from descnet3d.datasets.mesh_files import read_mesh
+from descnet3d.datasets.mesh_writers import save
+from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.shapes import blocks
 
 SIZE = 8
 
@@ -34,7 +38,7 @@ def preset(workplace):
 @pytest.fixture
 def shapes(workplace):
     shapes = np.random.default_rng(0).random((3, SIZE, SIZE, SIZE)).astype("float32")
-    grids.write_grids("shapes.npz", shapes)
+    write_grids("shapes.npz", shapes)
     return shapes
 
 
@@ -45,16 +49,16 @@ def box_mesh(workplace):
 
     box = open3d.geometry.TriangleMesh.create_box(2.0, 1.0, 4.0)
     box.translate((100.0, -50.0, 7.0))
-    meshes.save(box, "box.ply")
+    save(box, "box.ply")
     return "box.ply"
 
 
 def test_recover_gives_what_python_gives_and_keeps_what_is_visible(preset, shapes, capsys):
     visible = np.random.default_rng(1).random(shapes.shape) < 0.4
-    grids.write_grids("mask.npz", visible)
+    write_grids("mask.npz", visible)
     words = ["recover", preset, "--input=shapes.npz", "--visible=mask.npz", "--seed=3"]
     assert cli.main([*words, "--out=found.npz", "--sheet=sheet.png"]) == 0
-    found = grids.read_grids("found.npz")
+    found = read_grids("found.npz")
     assert np.array_equal(found[visible], shapes[visible])
     expected = descnet3d.load(preset).recover(shapes, visible, seed=3)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -74,14 +78,14 @@ def test_recover_measures_what_it_hid_itself(preset, shapes, capsys):
 
 def test_upscale_keeps_the_block_averages(preset, shapes, capsys):
     coarse = blocks.average(shapes, 2)
-    grids.write_grids("coarse.npz", coarse)
+    write_grids("coarse.npz", coarse)
     assert cli.main(["upscale", preset, "--input=coarse.npz", "--out=fine.npz"]) == 0
-    fine = grids.read_grids("fine.npz")
+    fine = read_grids("fine.npz")
     np.testing.assert_allclose(blocks.average(fine, 2), coarse, atol=1e-5)
 
     words = ["upscale", preset, "--input=shapes.npz", "--ratio=2", "--out=again.npz"]
     assert cli.main(words) == 0
-    np.testing.assert_allclose(grids.read_grids("again.npz"), fine, atol=1e-5)
+    np.testing.assert_allclose(read_grids("again.npz"), fine, atol=1e-5)
     assert "| all voxels | 3 |" in capsys.readouterr().out
 
 
@@ -120,7 +124,7 @@ def test_meshes_come_out_where_they_went_in(preset, box_mesh, command):
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(preset, shapes, capsys, words, status, complaint):
-    grids.write_grids("small.npz", np.zeros((1, 5, 5, 5), bool))
+    write_grids("small.npz", np.zeros((1, 5, 5, 5), bool))
     assert cli.main(words.replace("NAME", preset).split()) == status
     captured = capsys.readouterr()
     assert complaint in captured.err

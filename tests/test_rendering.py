@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from descnet3d import voxels
-from descnet3d.rendering import AZIMUTH, ELEVATION, place_camera, render
+from descnet3d.datasets.archives import read_archive
+from descnet3d.shapes.rendering import AZIMUTH, ELEVATION, place_camera, render
 
 BACKGROUND = 250
 
@@ -155,7 +155,7 @@ def test_seats_show_their_front(modelnet10):
     """From the standard azimuth the back of a chair or sofa is behind its seat, not before it."""
     toward = np.array([np.cos(np.radians(AZIMUTH)), np.sin(np.radians(AZIMUTH))])
     for category in ("chair", "toilet", "sofa"):
-        mean = voxels.read_archive(modelnet10, category, "train").occupancy.mean(axis=0)
+        mean = read_archive(modelnet10, category, "train").occupancy.mean(axis=0)
         top = np.flatnonzero(mean.sum(axis=(0, 1)).cumsum() > 0.75 * mean.sum())[0]
         places = np.stack(np.meshgrid(np.arange(32), np.arange(32), indexing="ij"))
         back, whole = (

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from descnet3d import set_scores
+from descnet3d.evaluation import set_scores
 
 
 def test_coverage_and_matching_distance_of_three_points_on_a_line():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from descnet3d.shape_folders import list_shapes
+from descnet3d.datasets.folders import list_shapes
 
 
 def fill(root, *names):

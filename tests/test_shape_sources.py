@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from descnet3d import cli, folder_archives, presets, voxels
-from descnet3d.datasets import VoxelFolder
-from descnet3d.shape_sources import read_shapes
+from descnet3d.commands import cli
+from descnet3d.datasets import VoxelFolder, folder_archives
+from descnet3d.datasets.archives import write_archive
+from descnet3d.datasets.sources import read_shapes
+from descnet3d.zoo import presets
 
 BOX = """OFF
 8 6 0
@@ -128,7 +130,7 @@ def test_what_was_voxelised_is_kept_until_the_folder_changes(shapes, monkeypatch
 
 def test_an_archive_is_read_as_before(shapes):
     archive = read_shapes(shapes, size=8, report=print)
-    voxels.write_archive("shapes.npz", archive)
+    write_archive("shapes.npz", archive)
     assert lengths(read_shapes("shapes.npz", "vase", "train", size=8)) == VASES
     with pytest.raises(ValueError, match=r"grids of \(8, 8, 8\), and size was given as 16"):
         read_shapes("shapes.npz", size=16)
@@ -138,7 +140,7 @@ def test_a_tfds_data_set_is_built_and_read(workplace, shapes):
     manual = workplace / "data/downloads/manual"
     manual.mkdir(parents=True)
     archive = read_shapes(shapes, size=32, report=print)
-    voxels.write_archive(manual / "shapes.npz", archive)
+    write_archive(manual / "shapes.npz", archive)
     for _ in range(2):  # built, then found built
         found = read_shapes("modelnet_voxels/packed_32", data_dir="data")
         assert lengths(found) == lengths(archive)
@@ -204,7 +206,7 @@ assert "tensorflow" not in sys.modules
 def test_without_tensorflow_there_are_numpy_data(workplace, shapes):
     manual = workplace / "data/downloads/manual"
     manual.mkdir(parents=True)
-    voxels.write_archive(manual / "a.npz", read_shapes(shapes, size=32, report=print))
+    write_archive(manual / "a.npz", read_shapes(shapes, size=32, report=print))
     # One that TensorFlow has written, and that is in its own format.
     built = tfds.builder("modelnet_voxels/packed_32", data_dir="data")
     built.download_and_prepare()

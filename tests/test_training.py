@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d import networks
-from descnet3d.batches import VoxelBatches
-from descnet3d.checkpoints import CheckpointError, TrainingCheckpoint
-from descnet3d.recipes import RECIPES, Recipe, described
-from descnet3d.training import train
+from descnet3d.models import networks
+from descnet3d.models.batches import VoxelBatches
+from descnet3d.training.checkpoints import CheckpointError, TrainingCheckpoint
+from descnet3d.training.recipes import RECIPES, Recipe, described
+from descnet3d.training.run import train
 
 SIZE = 8
 QUICK = replace(

@@ -8,9 +8,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from descnet3d import classification, preset_config, presets
+from descnet3d.evaluation import classification
+from descnet3d.models import preset_config
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.voxel_classifier import VoxelClassifier
+from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.zoo import presets
 
 CLASSES = ("low", "high", "wide")
 LABELS = np.arange(45) % 3

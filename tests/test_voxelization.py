@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descnet3d import grids, meshes, voxelization, voxels
-from descnet3d.mesh_files import Mesh, read_mesh
-from descnet3d.rasterization import surface_voxels
-from descnet3d.voxelization import Skipped, voxelize, voxelize_files
+from descnet3d.datasets.archives import read_archive
+from descnet3d.datasets.grid_files import write_grids
+from descnet3d.datasets.mesh_files import read_mesh
+from descnet3d.datasets.mesh_writers import save
+from descnet3d.datasets.shape_files import Skipped, voxelize_files
+from descnet3d.shapes.mesh import Mesh
+from descnet3d.shapes.rasterize import surface_voxels
+from descnet3d.shapes.surfaces import from_occupancy
+from descnet3d.shapes.voxelize import voxelize
 
 # --- meshes drawn by formula ----------------------------------------------------------------------
 
@@ -278,7 +283,7 @@ def test_a_turn_is_counter_clockwise_from_above():
 @pytest.fixture(scope="module")
 def bathtubs(data_folder):
     """The three real meshes: mesh, grid of the archive, points of the surface."""
-    archive = voxels.read_archive(data_folder / "modelnet10_32.npz", "bathtub", "train")
+    archive = read_archive(data_folder / "modelnet10_32.npz", "bathtub", "train")
     with np.load(data_folder / "modelnet10_points_1024_train.npz", allow_pickle=False) as points:
         row = {str(name): index for index, name in enumerate(points["ids"])}
         cloud = points["points"]
@@ -369,10 +374,10 @@ def folder(tmp_path):
     (tmp_path / "torn.obj").write_text("v 0 0 0\nf 1 2 3\n")
     small = np.zeros((1, 6, 6, 6), bool)
     small[0, 1:3, 2:5, 3] = True
-    grids.write_grids(tmp_path / "small.npy", small)
-    grids.write_grids(tmp_path / "several.npy", np.concatenate([small, small]))
-    grids.write_grids(tmp_path / "large.npy", np.ones((1, 17, 17, 17), bool))
-    grids.write_grids(tmp_path / "nothing.npy", 0 * small)
+    write_grids(tmp_path / "small.npy", small)
+    write_grids(tmp_path / "several.npy", np.concatenate([small, small]))
+    write_grids(tmp_path / "large.npy", np.ones((1, 17, 17, 17), bool))
+    write_grids(tmp_path / "nothing.npy", 0 * small)
     return tmp_path
 
 
@@ -404,8 +409,8 @@ def test_a_synthesised_shape_can_be_put_back_into_the_meshs_coordinates(folder, 
     for up in ("z", "y"):
         shape = voxelize(mesh, 32, up=up, turn=90)
         for ending in (".ply", ".glb" if up == "y" else ".off"):
-            surface = meshes.from_occupancy(shape.occupancy)
-            path = meshes.save(surface, tmp_path / f"back{ending}", shape.transform)
+            surface = from_occupancy(shape.occupancy)
+            path = save(surface, tmp_path / f"back{ending}", shape.transform)
             back = read_mesh(path)
             np.testing.assert_allclose(back.vertices.min(axis=0), [40, -7, 3], atol=1e-5)
             np.testing.assert_allclose(back.vertices.max(axis=0), [42, -6, 4], atol=1e-5)
@@ -413,6 +418,6 @@ def test_a_synthesised_shape_can_be_put_back_into_the_meshs_coordinates(folder, 
 
 def test_the_same_answer_every_time(bathtubs):
     mesh = bathtubs[0][0]
-    first, second = (voxelization.voxelize(mesh, 40, turn=30) for _ in range(2))
+    first, second = (voxelize(mesh, 40, turn=30) for _ in range(2))
     np.testing.assert_array_equal(first.occupancy, second.occupancy)
     assert first.transform == second.transform

@@ -8,8 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from descnet3d import cli, grids, voxelization, voxels
-from descnet3d.mesh_files import read_mesh
+from descnet3d.commands import cli
+from descnet3d.datasets.archives import read_archive
+from descnet3d.datasets.grid_files import read_grids, read_transform, write_grids
+from descnet3d.datasets.mesh_files import read_mesh
+from descnet3d.shapes.voxelize import voxelize
 
 TETRAHEDRON = "0 0 0\n{size} 0 0\n0 {size} 0\n0 0 {size}\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"
 
@@ -24,7 +27,7 @@ def folder(tmp_path, monkeypatch):
         path.write_text("OFF4 4 6\n" + TETRAHEDRON.format(size=len(place)))
     (root / "blob" / "hollow.off").touch()
     (root / "blob" / ".DS_Store").touch()
-    grids.write_grids(root / "blob" / "e.mat", np.ones((1, 4, 4, 4), bool))
+    write_grids(root / "blob" / "e.mat", np.ones((1, 4, 4, 4), bool))
     return root
 
 
@@ -32,13 +35,13 @@ def test_meshes_go_in_in_twelve_poses(folder, capsys):
     for grid in folder.glob("blob/e.mat"):
         grid.unlink()
     assert cli.main(["voxelize", "shapes", "--out=a.npz", "--size=16", "--poses=12"]) == 0
-    archive = voxels.read_archive("a.npz", "tent")
+    archive = read_archive("a.npz", "tent")
     assert len(archive.ids) == 3 * 12 and archive.ids[:2] == ("c_01", "c_02")
     mesh = read_mesh(folder / "tent/train/a.off")
     for pose in range(12):
-        turned = voxelization.voxelize(mesh, 16, turn=30.0 * pose).occupancy
+        turned = voxelize(mesh, 16, turn=30.0 * pose).occupancy
         assert np.array_equal(archive.occupancy[archive.ids.index(f"a_{pose + 1:02d}")], turned)
-    grids.write_grids(folder / "tent/train/e.npz", np.ones((1, 4, 4, 4), bool))
+    write_grids(folder / "tent/train/e.npz", np.ones((1, 4, 4, 4), bool))
     assert cli.main(["voxelize", "shapes", "--out=b.npz", "--size=16", "--poses=2"]) == 1
     assert "only meshes have poses" in capsys.readouterr().err
 
@@ -51,12 +54,12 @@ def test_a_folder_becomes_an_archive(folder, capsys):
     assert skipped == "skipped shapes/blob/hollow.off: is empty"
     counts = "5 shapes of 2 categories (2 train, 3 test) on 16³ grids, 1 file skipped"
     assert wrote.startswith(f"wrote a.npz: {counts}, in ")
-    archive = voxels.read_archive("a.npz")
+    archive = read_archive("a.npz")
     assert archive.classes == ("blob", "tent")
     assert archive.ids == ("d", "e", "c", "a", "b")
     assert archive.labels.tolist() == [0, 0, 1, 1, 1]
     assert archive.is_test.tolist() == [True, True, True, False, False]
-    expected = voxelization.voxelize(read_mesh(folder / "tent" / "train" / "a.off"), 16)
+    expected = voxelize(read_mesh(folder / "tent" / "train" / "a.off"), 16)
     np.testing.assert_array_equal(archive.occupancy[3], expected.occupancy)
     assert archive.occupancy[1].sum() == 64
 
@@ -67,9 +70,9 @@ def test_a_single_mesh_becomes_a_grid_with_its_place(folder, capsys):
         words = ["voxelize", "shapes/blob/d.off", f"--out=d{ending}", "--size=8", "--span=1"]
         assert cli.main(words) == 0
         assert capsys.readouterr().out.startswith(f"wrote d{ending}: 1 grid of 8³")
-        expected = voxelization.voxelize(mesh, 8, span=1)
-        np.testing.assert_array_equal(grids.read_grids(f"d{ending}")[0], expected.occupancy)
-        place = grids.read_transform(f"d{ending}")
+        expected = voxelize(mesh, 8, span=1)
+        np.testing.assert_array_equal(read_grids(f"d{ending}")[0], expected.occupancy)
+        place = read_transform(f"d{ending}")
         assert place == (None if ending == ".npy" else expected.transform)
 
 
@@ -109,7 +112,7 @@ def test_a_folder_in_which_nothing_can_be_read_fails_and_says_why(tmp_path, caps
 
 
 def test_voxelising_loads_no_framework(folder):
-    code = "import sys; from descnet3d.cli import main; status = main(sys.argv[1:]); "
+    code = "import sys; from descnet3d.commands.cli import main; status = main(sys.argv[1:]); "
     code += "print(*sys.modules, sep='\\n'); sys.exit(status)"
     words = ["voxelize", "shapes", "--out=a.npz", "--size=8"]
     command = [sys.executable, "-c", code, *words]

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from descnet3d import voxels
+from descnet3d.datasets.archives import VoxelArchive, read_archive, write_archive
+from descnet3d.shapes.occupancy import as_occupancy
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
 batches = st.tuples(st.integers(1, 4), sizes).map(lambda drawn: (drawn[0], *drawn[1]))
 binary_grids = batches.flatmap(lambda shape: hnp.arrays(bool, shape))
 
 
-def an_archive(count=6, size=(3, 4, 5), seed=0) -> voxels.VoxelArchive:
+def an_archive(count=6, size=(3, 4, 5), seed=0) -> VoxelArchive:
     random = np.random.default_rng(seed)
-    return voxels.VoxelArchive(
+    return VoxelArchive(
         occupancy=random.random((count, *size)) < 0.3,
         labels=np.arange(count) % 3,
         classes=("chair", "night_stand", "sofa"),
@@ -43,11 +44,11 @@ def assert_same_archives(one, other):
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float32, np.float64])
 def test_every_kind_of_number_comes_out_as_float32(dtype):
     shapes = np.random.default_rng(0).integers(0, 2, (2, 3, 4, 5)).astype(dtype)
-    occupancy = voxels.as_occupancy(shapes)
+    occupancy = as_occupancy(shapes)
     assert occupancy.dtype == np.float32
     np.testing.assert_array_equal(occupancy, shapes)
-    np.testing.assert_array_equal(voxels.as_occupancy(shapes[..., None]), shapes)
-    np.testing.assert_array_equal(voxels.as_occupancy(shapes.tolist()), shapes)
+    np.testing.assert_array_equal(as_occupancy(shapes[..., None]), shapes)
+    np.testing.assert_array_equal(as_occupancy(shapes.tolist()), shapes)
 
 
 @pytest.mark.parametrize(
@@ -70,16 +71,16 @@ def test_every_kind_of_number_comes_out_as_float32(dtype):
 )
 def test_what_is_no_occupancy_is_named(shapes, message):
     with pytest.raises(ValueError, match=message):
-        voxels.as_occupancy(shapes, "mine")
+        as_occupancy(shapes, "mine")
 
 
 def test_the_size_of_the_grid_is_checked_where_one_is_needed():
     shapes = np.zeros((2, 4, 4, 4))
-    assert voxels.as_occupancy(shapes, size=(4, 4, 4)).shape == (2, 4, 4, 4)
+    assert as_occupancy(shapes, size=(4, 4, 4)).shape == (2, 4, 4, 4)
     with pytest.raises(ValueError, match=r"grids of size \[8, 8, 8\]"):
-        voxels.as_occupancy(shapes, size=(8, 8, 8))
+        as_occupancy(shapes, size=(8, 8, 8))
     with pytest.raises(ValueError, match="drop the last axis"):
-        voxels.as_occupancy(np.zeros((4, 4, 4, 1)), size=(4, 4, 4))
+        as_occupancy(np.zeros((4, 4, 4, 1)), size=(4, 4, 4))
 
 
 # --- Archives -------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_the_size_of_the_grid_is_checked_where_one_is_needed():
 @given(occupancy=binary_grids, data=st.data())
 def test_an_archive_comes_back_as_it_was(tmp_path_factory, occupancy, data):
     count = len(occupancy)
-    archive = voxels.VoxelArchive(
+    archive = VoxelArchive(
         occupancy,
         np.array(data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))),
         ("bed", "sofa"),
@@ -97,13 +98,13 @@ def test_an_archive_comes_back_as_it_was(tmp_path_factory, occupancy, data):
         tuple(data.draw(st.lists(st.text("aé_1", max_size=4), min_size=count, max_size=count))),
     )
     path = tmp_path_factory.mktemp("archive") / "shapes.npz"
-    voxels.write_archive(path, archive)
-    assert_same_archives(voxels.read_archive(path), archive)
+    write_archive(path, archive)
+    assert_same_archives(read_archive(path), archive)
 
 
 def test_an_archive_is_packed_as_its_description_says(tmp_path):
     archive = an_archive()
-    voxels.write_archive(tmp_path / "a.npz", archive)
+    write_archive(tmp_path / "a.npz", archive)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
         bits = np.unpackbits(arrays["voxels_packed"], axis=1)[:, : 3 * 4 * 5]
         np.testing.assert_array_equal(bits.reshape(-1, *arrays["shape"]), archive.occupancy)
@@ -113,7 +114,7 @@ def test_an_archive_is_packed_as_its_description_says(tmp_path):
 def test_a_part_of_an_archive_is_what_indexing_the_whole_gives(tmp_path):
     path = tmp_path / "a.npz"
     whole = an_archive(12)
-    voxels.write_archive(path, whole)
+    write_archive(path, whole)
     for category in (None, *whole.classes):
         for split in (None, "train", "test"):
             rows = np.ones(12, bool)
@@ -121,48 +122,48 @@ def test_a_part_of_an_archive_is_what_indexing_the_whole_gives(tmp_path):
                 rows &= np.array(whole.classes)[whole.labels] == category
             if split:
                 rows &= whole.is_test == (split == "test")
-            expected = voxels.VoxelArchive(
+            expected = VoxelArchive(
                 whole.occupancy[rows],
                 whole.labels[rows],
                 whole.classes,
                 whole.is_test[rows],
                 tuple(np.array(whole.ids)[rows]),
             )
-            assert_same_archives(voxels.read_archive(path, category, split), expected)
+            assert_same_archives(read_archive(path, category, split), expected)
 
 
 def test_without_a_split_and_names_all_are_training_shapes_with_names_of_their_own(tmp_path):
     path = tmp_path / "a.npz"
     archive = an_archive()
-    voxels.write_archive(path, archive)
+    write_archive(path, archive)
     with np.load(path) as arrays:
         kept = {key: arrays[key] for key in arrays.files if key not in ("is_test", "ids")}
     np.savez(path, **kept)
-    read = voxels.read_archive(path)
+    read = read_archive(path)
     np.testing.assert_array_equal(read.occupancy, archive.occupancy)
     assert not read.is_test.any()
     assert len(set(read.ids)) == 6
-    assert voxels.read_archive(path, "sofa").ids == tuple(
+    assert read_archive(path, "sofa").ids == tuple(
         name for name in read.ids if name.startswith("sofa")
     )
     with pytest.raises(ValueError, match="holds no test shapes"):
-        voxels.read_archive(path, split="test")
+        read_archive(path, split="test")
 
 
 @pytest.mark.parametrize("wrong", ["nightstand", "Night Stand", "night_stnad"])
 def test_a_category_that_is_nearly_right_is_suggested(tmp_path, wrong):
-    voxels.write_archive(tmp_path / "a.npz", an_archive())
+    write_archive(tmp_path / "a.npz", an_archive())
     with pytest.raises(ValueError, match='Did you mean "night_stand"?.*chair, night_stand, sofa'):
-        voxels.read_archive(tmp_path / "a.npz", wrong)
+        read_archive(tmp_path / "a.npz", wrong)
 
 
 def test_a_category_that_is_nothing_like_any_gets_the_list_alone(tmp_path):
-    voxels.write_archive(tmp_path / "a.npz", an_archive())
+    write_archive(tmp_path / "a.npz", an_archive())
     with pytest.raises(ValueError, match="It has: chair, night_stand, sofa") as raised:
-        voxels.read_archive(tmp_path / "a.npz", "xylophone")
+        read_archive(tmp_path / "a.npz", "xylophone")
     assert "Did you mean" not in str(raised.value)
     with pytest.raises(ValueError, match="split must be"):
-        voxels.read_archive(tmp_path / "a.npz", split="validation")
+        read_archive(tmp_path / "a.npz", split="validation")
 
 
 def npy_with_header(shape: str, dtype: str = "|u1") -> bytes:
@@ -194,7 +195,7 @@ def npy_with_header(shape: str, dtype: str = "|u1") -> bytes:
 )
 def test_an_archive_whose_parts_do_not_fit_is_one_clear_error(tmp_path, changed, message):
     path = tmp_path / "a.npz"
-    voxels.write_archive(path, an_archive())
+    write_archive(path, an_archive())
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for key, value in changed.items():
@@ -208,18 +209,18 @@ def test_an_archive_whose_parts_do_not_fit_is_one_clear_error(tmp_path, changed,
             if content is not None:
                 archive.writestr(name, content)
     with pytest.raises(ValueError, match=message) as raised:
-        voxels.read_archive(path)
+        read_archive(path)
     assert str(path) in str(raised.value)
 
 
 def test_a_file_that_is_missing_or_no_archive_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no file .*none\.npz"):
-        voxels.read_archive(tmp_path / "none.npz")
+        read_archive(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("not a zip")
     with pytest.raises(ValueError, match="is not an .npz archive, or is cut short"):
-        voxels.read_archive(tmp_path / "text.npz")
+        read_archive(tmp_path / "text.npz")
     with pytest.raises(ValueError, match="cannot be read"):
-        voxels.read_archive(tmp_path)
+        read_archive(tmp_path)
 
 
 @settings(max_examples=150, deadline=None)
@@ -227,7 +228,7 @@ def test_a_file_that_is_missing_or_no_archive_is_named(tmp_path):
 def test_a_damaged_archive_is_read_right_or_refused_with_a_clear_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "a.npz"
     archive = an_archive()
-    voxels.write_archive(path, archive)
+    write_archive(path, archive)
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans(), label="cut short"):
         del content[data.draw(st.integers(0, len(content) - 1)) :]
@@ -235,7 +236,7 @@ def test_a_damaged_archive_is_read_right_or_refused_with_a_clear_error(tmp_path_
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
     try:
-        read = voxels.read_archive(path)
+        read = read_archive(path)
     except ValueError as error:
         assert "a.npz" in str(error)
     else:
@@ -255,16 +256,16 @@ def test_an_archive_of_parts_that_do_not_fit_is_not_written(tmp_path):
         archive._replace(occupancy=np.full((6, 3, 4, 5), 0.5)),
     ):
         with pytest.raises(ValueError, match="archive"):
-            voxels.write_archive(path, wrong)
+            write_archive(path, wrong)
     with pytest.raises(ValueError, match=r"ends in \.npz"):
-        voxels.write_archive(tmp_path / "a.zip", archive)
+        write_archive(tmp_path / "a.zip", archive)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_modelnet10_has_the_counts_of_its_description(modelnet10):
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     assert archive.occupancy.shape == (4899, 32, 32, 32)
     assert (~archive.is_test).sum() == 3991
-    toilets = voxels.read_archive(modelnet10, "toilet", "train")
+    toilets = read_archive(modelnet10, "toilet", "train")
     assert len(toilets.occupancy) == 344
     assert toilets.occupancy.mean() == pytest.approx(0.084, abs=0.002)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from descnet3d import zips
-from descnet3d.zips import ArchiveError, ZipArchive
+from descnet3d.datasets import zips
+from descnet3d.datasets.zips import ArchiveError, ZipArchive
 
 
 @pytest.fixture(autouse=True)

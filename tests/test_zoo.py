@@ -5,8 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from descnet3d import classification, evaluation, metrics, presets, reconstruction, voxels
-from descnet3d.tasks import task_of
+from descnet3d.datasets.archives import read_archive
+from descnet3d.energy.conditions import task_of
+from descnet3d.evaluation import classification, reconstruction, shape_distances
+from descnet3d.evaluation.synthesis import Reference, evaluate_synthesis, score_shapes
+from descnet3d.zoo import presets
 
 SHIPPED = [preset.id for preset in presets.list_presets()]
 # What the real test shapes of the archive reach themselves (share and IoU of the nearest training
@@ -54,10 +57,10 @@ def test_a_preset_is_small_described_and_whole(name):
 @pytest.mark.parametrize("name", named("synthesis_"))
 def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet10):
     model = presets.load(name)
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     # Another seed than the card's: the figures are the model's, not the seed's.
-    reference = evaluation.Reference(archive, model.preset["category"])
-    scores, real = evaluation.evaluate_synthesis(model, reference, num=64, seed=1)
+    reference = Reference(archive, model.preset["category"])
+    scores, real = evaluate_synthesis(model, reference, num=64, seed=1)
     assert scores.empty == 0 and scores.alike == 0
     assert abs(scores.occupancy_ratio - 1) < 0.15
     assert scores.nearest_share >= SHARE_FLOOR * real.nearest_share
@@ -71,7 +74,7 @@ def test_a_preset_of_a_task_is_ahead_of_every_baseline(name, data_folder):
     model = presets.load(name)
     category, side = model.preset["category"], model.grid[0]
     file = "modelnet10_32.npz" if side == 32 else f"modelnet10_{category}_{side}.npz"
-    archive = voxels.read_archive(data_folder / file, category)
+    archive = read_archive(data_folder / file, category)
     # Another seed than the card's, and a part of the test shapes for the time it takes.
     shown = archive.occupancy[archive.is_test][: 12 if side == 32 else 2]
     training = archive.occupancy[~archive.is_test]
@@ -87,22 +90,22 @@ def test_a_preset_of_a_task_is_ahead_of_every_baseline(name, data_folder):
 @pytest.mark.parametrize("name", named("cooperative_"))
 def test_a_cooperative_preset_generates_revises_and_encodes(name, modelnet10):
     model = presets.load(name)
-    archive = voxels.read_archive(modelnet10)
-    reference = evaluation.Reference(archive, model.preset["category"])
+    archive = read_archive(modelnet10)
+    reference = Reference(archive, model.preset["category"])
     real = reference.test[:8]
     generated, revised = model.generate(20, seed=1), model.synthesize(20, seed=1)
     assert model.energy(revised).mean() < model.energy(generated).mean()
-    scores = evaluation.score_shapes(revised, reference)
+    scores = score_shapes(revised, reference)
     own = model.preset["real_scores"]["nearest_share"]
     assert scores.nearest_share >= GENERATED_SHARE_FLOOR * own
     assert scores.empty == 0 and scores.alike == 0 and scores.copies <= 0.05
     # Held-out shapes are found again, and the way between two of them is no leap.
     latents = model.encode(real, num_steps=40)
-    overlap = metrics.intersection_over_union(model.generate(latents=latents), real)
+    overlap = shape_distances.intersection_over_union(model.generate(latents=latents), real)
     others = overlap[~np.eye(len(real), dtype=bool)].mean()
     assert overlap.diagonal().mean() > (1 + others) / 2
     path = model.interpolate(latents[0], latents[1], steps=9)
-    steps = metrics.intersection_over_union(path, path).diagonal(offset=1)
+    steps = shape_distances.intersection_over_union(path, path).diagonal(offset=1)
     assert steps.min() > 0.4 and (path.max(axis=(1, 2, 3)) > 0.5).all()
 
 
@@ -111,7 +114,7 @@ def test_a_cooperative_preset_generates_revises_and_encodes(name, modelnet10):
 @pytest.mark.parametrize("name", [name for name in SHIPPED if "modelnet10" in name])
 def test_a_preset_of_all_categories_is_what_its_card_says(name, modelnet10):
     model = presets.load(name)
-    archive = voxels.read_archive(modelnet10)
+    archive = read_archive(modelnet10)
     expected = model.preset["scores"]
     if "accuracy" in expected:
         test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
@@ -132,5 +135,5 @@ def test_a_preset_of_all_categories_is_what_its_card_says(name, modelnet10):
 def test_different_seeds_give_different_toilets():
     model = presets.load("toilet")
     first, second = (model.synthesize(3, seed=seed) for seed in (10, 11))
-    assert metrics.intersection_over_union(first, second).max() < 0.95
+    assert shape_distances.intersection_over_union(first, second).max() < 0.95
     assert np.array_equal(first, model.synthesize(3, seed=10))

@@ -21,7 +21,8 @@ from IPython.display import Image, display
 from PIL import Image as Picture
 
 import descnet3d
-from descnet3d import meshes, metrics, view
+from descnet3d import meshes, view
+from descnet3d.evaluation import shape_distances
 
 # The tests run the tutorials in a small setting, with the same code and fewer shapes and steps.
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
@@ -68,8 +69,8 @@ show(shapes)
 first = model.synthesize(2, seed=3, num_steps=num_steps)
 again = model.synthesize(2, seed=3, num_steps=num_steps)
 other = model.synthesize(2, seed=4, num_steps=num_steps)
-overlap = np.diagonal(metrics.intersection_over_union(first, again))
-overlap_of_others = np.diagonal(metrics.intersection_over_union(first, other))
+overlap = np.diagonal(shape_distances.intersection_over_union(first, again))
+overlap_of_others = np.diagonal(shape_distances.intersection_over_union(first, other))
 print("IoU with the same seed:   ", overlap.round(3))
 print("IoU with another seed:    ", overlap_of_others.round(3))
 
@@ -242,8 +243,8 @@ assert gradient_norm[-1] < gradient_norm[0], "the gradient fades"
 
 # %%
 paths = [
-    *meshes.save_all(shapes[:2], output / "toilets.ply"),
-    *meshes.save_all(shapes[:1], output / "toilet.glb", surface="isosurface"),
+    *descnet3d.save_meshes(shapes[:2], output / "toilets.ply"),
+    *descnet3d.save_meshes(shapes[:1], output / "toilet.glb", surface="isosurface"),
 ]
 for path in paths:
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

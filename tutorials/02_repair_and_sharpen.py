@@ -26,7 +26,11 @@ import open3d
 from PIL import Image as Picture
 
 import descnet3d
-from descnet3d import blocks, meshes, metrics, view, voxelization
+from descnet3d import meshes, view
+from descnet3d.datasets.mesh_writers import save
+from descnet3d.datasets.shape_files import load_shape
+from descnet3d.evaluation import shape_distances
+from descnet3d.shapes import blocks
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
 output = here / "output"
@@ -79,8 +83,8 @@ print(damaged.is_edge_manifold(allow_boundary_edges=False))
 
 # %%
 placing = {"size": 32, "up": "y", "turn": 270}
-on_grid = voxelization.load_shape(output / "damaged.obj", **placing)
-truth = voxelization.load_shape(output / "sofa.obj", **placing).occupancy[None].astype("float32")
+on_grid = load_shape(output / "damaged.obj", **placing)
+truth = load_shape(output / "sofa.obj", **placing).occupancy[None].astype("float32")
 broken = on_grid.occupancy[None].astype("float32")
 print(on_grid.transform)
 
@@ -139,7 +143,7 @@ def error(shapes):
 
 def overlap(shapes):
     """The IoU with the whole sofa."""
-    return metrics.intersection_over_union(shapes, truth)[0, 0]
+    return shape_distances.intersection_over_union(shapes, truth)[0, 0]
 
 
 rows = {"known": known, "all shown": plainly, "30 % shown": found, "truth": truth}
@@ -166,7 +170,7 @@ assert error(plainly) > 0.8 * error(known), "all shown: the gap remains"
 
 # %%
 repaired = meshes.from_occupancy(found[0], surface="isosurface")
-meshes.save(repaired, output / "repaired.obj", on_grid.transform)
+save(repaired, output / "repaired.obj", on_grid.transform)
 read_back = open3d.io.read_triangle_mesh(str(output / "repaired.obj"))
 voxel = on_grid.transform.scale
 for name, mesh in {"sofa": sofa, "damaged": damaged, "repaired": read_back}.items():
@@ -254,7 +258,7 @@ assert difference < 1e-4, "block averages are kept"
 assert grey["fine"] < grey["coarse"], "fewer voxels are undecided"
 
 # %%
-coarse_sofa = voxelization.load_shape(output / "sofa.obj", 16, up="y", turn=270)
+coarse_sofa = load_shape(output / "sofa.obj", 16, up="y", turn=270)
 fine_transform = replace(coarse_sofa.transform, scale=coarse_sofa.transform.scale / 4)
 corner = np.array([[16.0, 16.0, 16.0]])
 print("the far corner of the coarse grid:", coarse_sofa.transform.to_mesh(corner)[0].round(2))

@@ -27,8 +27,10 @@ import open3d
 from PIL import Image as Picture
 
 import descnet3d
-from descnet3d import metrics, shape_sources, view
-from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d import view
+from descnet3d.datasets import sources
+from descnet3d.energy.objectives import EquilibriumMatching
+from descnet3d.evaluation import shape_distances
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
 output = here / "output" / "fine_tuning"
@@ -83,7 +85,7 @@ print(len(list(folder.glob("*.ply"))), "meshes")
 # and look along x as the presets' shapes do?
 
 # %%
-archive = shape_sources.read_shapes(output / "garden")
+archive = sources.read_shapes(output / "garden")
 benches = archive.occupancy[~archive.is_test].astype("float32")
 held_out = archive.occupancy[archive.is_test].astype("float32")
 print(f"{len(benches)} to train on, {len(held_out)} held out")
@@ -109,7 +111,7 @@ if small:  # a few iterations in this process, in place of the command
     begun.save_preset(output / "my_benches")
 else:
     done = subprocess.run(
-        [sys.executable, "-m", "descnet3d.cli", *command],
+        [sys.executable, "-m", "descnet3d.commands.cli", *command],
         cwd=output,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -139,9 +141,9 @@ show(
 
 # %%
 nearest = {
-    "held out": metrics.nearest_shapes(held_out, benches).iou.mean(),
-    "my_benches": metrics.nearest_shapes(made, benches).iou.mean(),
-    "sofas": metrics.nearest_shapes(before, benches).iou.mean(),
+    "held out": shape_distances.nearest_shapes(held_out, benches).iou.mean(),
+    "my_benches": shape_distances.nearest_shapes(made, benches).iou.mean(),
+    "sofas": shape_distances.nearest_shapes(before, benches).iou.mean(),
 }
 for name, iou in nearest.items():
     print(f"{name:11} IoU to the nearest training bench: {iou:.3f}")

@@ -25,11 +25,16 @@ import numpy as np
 from PIL import Image as Picture
 
 import descnet3d
-from descnet3d import blocks, metrics, networks, outputs, view
-from descnet3d.chains import ChainSettings
-from descnet3d.langevin import LangevinSettings
-from descnet3d.models.descriptor import DescriptorNet, DivergenceError, MaximumLikelihood
-from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d import view
+from descnet3d.commands import outputs
+from descnet3d.energy.chains import ChainSettings
+from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.evaluation import shape_distances
+from descnet3d.models import networks
+from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.fitting import DivergenceError
+from descnet3d.shapes import blocks
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
 plt.rcParams["figure.dpi"] = 80
@@ -162,8 +167,8 @@ show(np.concatenate([shapes[:8], made]), labels=["data"] * 8 + ["synthesised"] *
 
 # %%
 found = {
-    "chains from noise": metrics.nearest_shapes(chains, shapes).iou.mean(),
-    "pretraining": metrics.nearest_shapes(made, shapes).iou.mean(),
+    "chains from noise": shape_distances.nearest_shapes(chains, shapes).iou.mean(),
+    "pretraining": shape_distances.nearest_shapes(made, shapes).iou.mean(),
 }
 for name, iou in found.items():
     print(f"{name:18} IoU to the nearest bed: {iou:.3f}")

@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image as Picture
 
 import descnet3d
-from descnet3d import metrics, view
+from descnet3d import view
+from descnet3d.evaluation import shape_distances
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
 plt.rcParams["figure.dpi"] = 80
@@ -76,7 +77,7 @@ show(
 )
 
 # %%
-changed = 1 - np.diagonal(metrics.intersection_over_union(generated[:count], revised))
+changed = 1 - np.diagonal(shape_distances.intersection_over_union(generated[:count], revised))
 steps = (0, 10, 30) if small else (0, 5, 10, 20, 30)
 series = [before[:count]] + [
     model.energy(model.revise(generated[:count], seed=0, num_steps=number)) for number in steps[1:]
@@ -122,8 +123,8 @@ show(
 
 # %%
 largest = {
-    "latents": metrics.path_steps(path).max(),
-    "voxels": metrics.path_steps(blend).max(),
+    "latents": shape_distances.path_steps(path).max(),
+    "voxels": shape_distances.path_steps(blend).max(),
 }
 highest = {"latents": model.energy(path).max(), "voxels": model.energy(blend).max()}
 figure, axes = plt.subplots(figsize=(4.5, 3))
@@ -161,7 +162,7 @@ show(
 )
 
 # %% tags=["check"]
-kept = metrics.intersection_over_union(same[None], generated[order[:1]])[0, 0]
+kept = shape_distances.intersection_over_union(same[None], generated[order[:1]])[0, 0]
 assert kept > 0.99, "a - b + b is a"
 
 # %% [markdown]
@@ -177,7 +178,7 @@ agreement = {}
 for budget in budgets:
     found = model.encode(generated, num_steps=budget)
     back = model.generate(latents=found)
-    agreement[budget] = np.diagonal(metrics.intersection_over_union(generated, back)).mean()
+    agreement[budget] = np.diagonal(shape_distances.intersection_over_union(generated, back)).mean()
     print(f"{budget:3} iterations: IoU {agreement[budget]:.3f} between chairs and encoded chairs")
 show(np.concatenate([generated[:6], back[:6]]), labels=["given"] * 6 + ["encoded"] * 6, columns=6)
 

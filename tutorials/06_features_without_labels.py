@@ -31,7 +31,10 @@ from sklearn.metrics import confusion_matrix
 from sklearn.preprocessing import StandardScaler
 
 import descnet3d
-from descnet3d import blocks, classification, view, voxels
+from descnet3d import view
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation import classification
+from descnet3d.shapes import blocks
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
 plt.rcParams["figure.dpi"] = 80
@@ -49,7 +52,7 @@ if not data.is_file():
 # be done in minutes, this tutorial takes a part of both; `descnet3d evaluate --paper` takes all.
 
 # %%
-archive = voxels.read_archive(data)
+archive = read_archive(data)
 generator = np.random.default_rng(0)
 
 

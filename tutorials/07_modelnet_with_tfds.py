@@ -38,8 +38,12 @@ from PIL import Image as Picture
 
 import descnet3d
 import descnet3d.datasets  # makes the builders known to tfds
-from descnet3d import preset_config, shape_sources, training, view, voxels
-from descnet3d.recipes import RECIPES
+from descnet3d import view
+from descnet3d.datasets import sources
+from descnet3d.datasets.archives import read_archive, write_archive
+from descnet3d.models import preset_config
+from descnet3d.training.recipes import RECIPES
+from descnet3d.training.run import train
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
 output = here / "output" / "modelnet"
@@ -145,8 +149,8 @@ print(builder.info.features)
 
 # %%
 name = "modelnet_voxels/modelnet10_32"
-archive = shape_sources.read_shapes(name, data_dir=output / "data")
-voxels.write_archive(output / "modelnet10_32.npz", archive)
+archive = sources.read_shapes(name, data_dir=output / "data")
+write_archive(output / "modelnet10_32.npz", archive)
 present = [archive.classes[label] for label in np.unique(archive.labels)]
 first = [int(np.flatnonzero(archive.labels == label)[0]) for label in np.unique(archive.labels)]
 print(f"{len(archive.occupancy)} shapes of {', '.join(present)}")
@@ -154,7 +158,7 @@ print(f"modelnet10_32.npz: {(output / 'modelnet10_32.npz').stat().st_size / 1000
 Picture.fromarray(view.sheet(archive.occupancy[first], labels=present, tile=140, columns=5))
 
 # %% tags=["check"]
-read_back = voxels.read_archive(output / "modelnet10_32.npz")
+read_back = read_archive(output / "modelnet10_32.npz")
 assert sum(counts.values()) == len(archive.occupancy), "every example is read"
 assert np.array_equal(read_back.occupancy, archive.occupancy), "the archive keeps every voxel"
 assert (archive.is_test.sum(), (~archive.is_test).sum()) == (counts["test"], counts["train"])
@@ -170,7 +174,7 @@ assert (archive.is_test.sum(), (~archive.is_test).sum()) == (counts["test"], cou
 # or `--flagfile=zoo/recipes/synthesis_sofa_32.flags` for exactly what the shipped preset had.
 
 # %%
-sofas = shape_sources.read_shapes(output / "modelnet10_32.npz", "sofa", "train").occupancy
+sofas = sources.read_shapes(output / "modelnet10_32.npz", "sofa", "train").occupancy
 sofas = sofas.astype("float32")
 shorter = (
     {"matching_steps": 8, "average": 0.5, "sampling_steps": 10, "sampling_rounds": 1}
@@ -183,7 +187,7 @@ recorder = keras.callbacks.LambdaCallback(
     on_epoch_end=lambda epoch, logs: losses.append(float(logs["matching_loss"]))
 )
 started = time.monotonic()
-run = training.train(sofas, recipe, output / "training", callbacks=lambda *phase: [recorder])
+run = train(sofas, recipe, output / "training", callbacks=lambda *phase: [recorder])
 print(f"{recipe.matching_steps} iterations of {recipe.batch_size} shapes in", end=" ")
 print(f"{time.monotonic() - started:.0f} s: matching loss {losses[0]:.2f} → {losses[-1]:.2f}")
 
@@ -220,7 +224,7 @@ assert np.isfinite(model.energy(made)).all()
 measure = """
 import resource, time
 import keras, numpy as np
-from descnet3d import networks
+from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.pretraining import EquilibriumMatching
 iterations = ITERATIONS

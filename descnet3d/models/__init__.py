@@ -1,1 +1,1 @@
-"""Energy-based models of voxelised shapes, and what they are trained by."""
+"""Keras models of shapes: networks, generators, descriptors, classifiers, and their saving."""

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from descnet3d import backend, generators
+from descnet3d.energy import backend
+from descnet3d.models import generators
 from descnet3d.models.shape_model import ShapeModel
 
 

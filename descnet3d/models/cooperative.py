@@ -14,17 +14,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import backend, generators, latents
 from descnet3d.arguments import require_positive_integer, seed_of
-from descnet3d.chains import ChainSettings
-from descnet3d.fitting import MaximumLikelihood
-from descnet3d.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy import backend, latents
+from descnet3d.energy.chains import ChainSettings
+from descnet3d.energy.conditions import Task
+from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.models import generators
 from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.pretraining import EquilibriumMatching
 from descnet3d.models.shape_model import Optimized
-from descnet3d.tasks import Task
-from descnet3d.voxels import as_occupancy
+from descnet3d.shapes.occupancy import as_occupancy
 
 # What `encode` works on at a time, and what `generate` does.
 ENCODED_AT_A_TIME, GENERATED_AT_A_TIME = 32, 64

@@ -11,15 +11,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import backend, blocks, networks
 from descnet3d.arguments import require_positive_integer, seed_of
-from descnet3d.constraints import BlockMeans, Constraint, VisibleVoxels
-from descnet3d.fitting import DivergenceError, MaximumLikelihood
-from descnet3d.langevin import LangevinSettings
+from descnet3d.energy import backend
+from descnet3d.energy.constraints import BlockMeans, Constraint, VisibleVoxels
+from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.energy.objectives import MaximumLikelihood
+from descnet3d.energy.sampling import LangevinSampler
+from descnet3d.models import networks
 from descnet3d.models.energy_based import EnergyBasedModel
-from descnet3d.models.sampling import LangevinSampler
+from descnet3d.models.fitting import DivergenceError
 from descnet3d.models.saved_model import SavedModel
-from descnet3d.voxels import as_occupancy, as_visible
+from descnet3d.shapes import blocks
+from descnet3d.shapes.occupancy import as_occupancy, as_visible
 
 __all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
 

@@ -8,14 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from descnet3d import backend
-from descnet3d.chains import PersistentChains
-from descnet3d.constraints import Constraint
-from descnet3d.fitting import Maximum, MaximumLikelihood
-from descnet3d.langevin import LangevinSettings, langevin_dynamics
-from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.energy import backend
+from descnet3d.energy.chains import PersistentChains
+from descnet3d.energy.conditions import Recovery, Task, task_of
+from descnet3d.energy.constraints import Constraint
+from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.models.fitting import Maximum
 from descnet3d.models.shape_model import ShapeModel
-from descnet3d.tasks import Recovery, Task, task_of
 
 
 class EnergyBasedModel(ShapeModel):

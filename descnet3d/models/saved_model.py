@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import preset_config, preset_folder
 from descnet3d.arguments import require_positive_integer
+from descnet3d.models import preset_config, saving
 from descnet3d.models.shape_model import ShapeModel
-from descnet3d.voxels import as_occupancy
+from descnet3d.shapes.occupancy import as_occupancy
 
 
 class SavedModel(ShapeModel):
@@ -84,7 +84,7 @@ class SavedModel(ShapeModel):
             "parameters": sum(part.count_params() for part in self.parts.values()),
             "model": {"class": self.preset_class, **self._settings},
         }
-        return preset_folder.write(Path(folder), config, self.parts, weights_dtype)
+        return saving.write(Path(folder), config, self.parts, weights_dtype)
 
     @classmethod
     def from_preset(cls, folder: str | Path) -> Self:
@@ -94,7 +94,7 @@ class SavedModel(ShapeModel):
             PresetError: when the folder is not a preset, is damaged, or is of a newer format.
         """
         config = preset_config.read_config(Path(folder))
-        parts = preset_folder.read_parts(Path(folder), config)
+        parts = saving.read_parts(Path(folder), config)
         try:
             model = cls._of_parts(parts, config["model"])
         except (KeyError, TypeError, ValueError) as error:

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d import backend
-from descnet3d.batches import VoxelBatches
-from descnet3d.fitting import DivergenceWatch, EpochSettings
-from descnet3d.voxels import as_occupancy
+from descnet3d.energy import backend
+from descnet3d.models.batches import VoxelBatches
+from descnet3d.models.fitting import DivergenceWatch, EpochSettings
+from descnet3d.shapes.occupancy import as_occupancy
 
 # An optimizer, and the variables that it moves.
 Optimized = tuple[keras.optimizers.Optimizer, Sequence[keras.Variable]]

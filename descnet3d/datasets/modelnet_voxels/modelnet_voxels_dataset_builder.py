@@ -13,10 +13,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.util import DownloadError
 
-from descnet3d import voxels
-from descnet3d.shape_folders import ShapeFile
-from descnet3d.voxel_builder import Example, VoxelBuilder
-from descnet3d.zips import ZipArchive
+from descnet3d.datasets.archives import VoxelArchive, read_archive
+from descnet3d.datasets.folders import ShapeFile
+from descnet3d.datasets.voxel_builder import Example, VoxelBuilder
+from descnet3d.datasets.zips import ZipArchive
 
 # fmt: off
 MODELNET10 = (
@@ -185,7 +185,7 @@ class Builder(VoxelBuilder):
         return found[0]
 
     def _packed_splits(self, path: Path) -> dict[str, Iterator[tuple[str, Example]]]:
-        archive = voxels.read_archive(path)
+        archive = read_archive(path)
         size, wanted = archive.occupancy.shape[1:], (self.builder_config.size,) * 3
         if size != wanted:
             raise ValueError(f"{path} holds grids of {size}, and {self.name} was to have {wanted}")
@@ -198,7 +198,7 @@ class Builder(VoxelBuilder):
         }
 
 
-def _packed_examples(archive: voxels.VoxelArchive, rows) -> Iterator[tuple[str, Example]]:
+def _packed_examples(archive: VoxelArchive, rows) -> Iterator[tuple[str, Example]]:
     for row in rows:
         yield (
             f"{row:08d}",

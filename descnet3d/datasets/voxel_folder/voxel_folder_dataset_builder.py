@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from descnet3d.folder_archives import content_digest
-from descnet3d.shape_folders import ShapeFile, in_poses, list_shapes
-from descnet3d.voxel_builder import Example, VoxelBuilder
+from descnet3d.datasets.folder_archives import content_digest
+from descnet3d.datasets.folders import ShapeFile, in_poses, list_shapes
+from descnet3d.datasets.voxel_builder import Example, VoxelBuilder
 
 _HERE = "working_folder"
 

@@ -1,0 +1,1 @@
+"""E(Y), and how it is descended: Langevin dynamics, chains, constraints, objectives, gradients."""

@@ -1,0 +1,125 @@
+"""Long runs of Langevin dynamics on a model's energy, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from descnet3d.energy import backend
+from descnet3d.energy.constraints import Constraint
+from descnet3d.energy.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
+
+# Long runs are cut into compiled pieces of this many steps, so that their progress can be shown.
+STEPS_PER_PIECE = 10
+
+
+class LangevinSampler:
+    """Langevin dynamics on an energy, as its users want it run: compiled, in rounds, with progress.
+
+    Args:
+        energy: E, maps positions ``[n, D, H, W, 1]`` to ``[n]``.
+        noise: where the noise comes from.
+    """
+
+    def __init__(self, energy: Callable[[Any], Any], noise: keras.random.SeedGenerator) -> None:
+        self.energy = energy
+        self.noise = noise
+        self._pieces: dict[tuple[int, bool], Any] = {}
+
+    def reseed(self, seed: int) -> None:
+        """Begin the noise anew."""
+        self.noise.state.assign(np.array([seed, 0], dtype="uint32"))
+
+    def sample(
+        self,
+        count: int,
+        grid: tuple[int, int, int],
+        settings: LangevinSettings,
+        constraint: Constraint | None = None,
+        bar: keras.utils.Progbar | None = None,
+        initial: Any | None = None,
+    ) -> Any:
+        """Chains from fresh noise, or from given positions, to shapes.
+
+        Args:
+            count: how many.
+            grid: ``(D, H, W)``.
+            settings: how; every round but the first starts from what the last one came to,
+                contracted. Given positions count as such an end.
+            constraint: what is held of the shapes.
+            bar: a progress bar that counts the steps.
+            initial: positions ``[count, D, H, W, 1]`` to start from; None for noise.
+
+        Returns:
+            Positions ``[count, D, H, W, 1]``.
+        """
+        positions: Any = initial
+        if initial is None:
+            noise: Any = keras.random.normal((count, *grid, 1), seed=self.noise)
+            positions = settings.initial_std * noise
+        for index, steps in enumerate(settings.steps_of_rounds()):
+            if index or initial is not None:
+                positions = settings.contraction * positions
+            if constraint is not None:
+                positions = constraint.project(positions)
+            one_round = replace(settings, num_steps=steps)
+            positions, _ = self.run(positions, one_round, constraint, bar)
+        return positions
+
+    def run(
+        self,
+        initial: Any,
+        settings: LangevinSettings,
+        constraint: Constraint | None = None,
+        bar: keras.utils.Progbar | None = None,
+    ) -> tuple[Any, LangevinDiagnostics]:
+        """One round of Langevin dynamics.
+
+        Args:
+            initial: where the chains start, in model space, ``[n, D, H, W, 1]``.
+            settings: steps, step size and temperature.
+            constraint: what is held of the shapes.
+            bar: a progress bar that counts the steps.
+
+        Returns:
+            The last positions, and the :class:`~descnet3d.langevin.LangevinDiagnostics` of every
+            step as NumPy arrays.
+        """
+        positions, pieces = ops.convert_to_tensor(initial), []
+        noisy = settings.temperature > 0
+        for start in range(0, settings.num_steps, STEPS_PER_PIECE):
+            steps = min(STEPS_PER_PIECE, settings.num_steps - start)
+            if (steps, noisy) not in self._pieces:
+                self._pieces[steps, noisy] = self._compile_piece(steps, noisy)
+            positions, diagnostics = self._pieces[steps, noisy](
+                positions,
+                ops.convert_to_tensor(settings.step_size, "float32"),
+                ops.convert_to_tensor(settings.temperature, "float32"),
+                constraint,
+            )
+            pieces.append([ops.convert_to_numpy(values) for values in diagnostics])
+            if bar is not None:
+                bar.add(steps)
+        return positions, LangevinDiagnostics(*map(np.concatenate, zip(*pieces, strict=True)))
+
+    def _compile_piece(self, num_steps: int, noisy: bool) -> Any:
+        def piece(
+            positions: Any, step_size: Any, temperature: Any, constraint: Constraint | None
+        ) -> tuple[Any, tuple[Any, ...]]:
+            positions, diagnostics = langevin_dynamics(
+                self.energy,
+                positions,
+                num_steps=num_steps,
+                step_size=step_size,
+                temperature=temperature if noisy else 0,
+                seed_generator=self.noise,
+                projection=constraint.project if constraint is not None else None,
+            )
+            return positions, tuple(diagnostics)
+
+        return backend.compiled(piece)

@@ -1,0 +1,111 @@
+"""Telling categories apart: how well, and how sure of it a test of that size can be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import keras
+import numpy as np
+
+from descnet3d.datasets.archives import VoxelArchive
+from descnet3d.models import networks
+from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.models.supervised_classifier import ShapeClassifier
+
+Classifier = ShapeClassifier | VoxelClassifier
+# The quantile of a normal distribution within which 95 % lie.
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class ClassificationScores:
+    """How well the categories of held-out shapes are found.
+
+    Attributes:
+        shapes: how many there are.
+        accuracy: the share whose likeliest category is their own.
+        accuracy_low: where the 95 % confidence interval of that share begins (Wilson's).
+        accuracy_high: where it ends.
+        class_probability: the mean probability of the right category.
+        cross_entropy: its mean negative logarithm, in nats.
+    """
+
+    shapes: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    class_probability: float
+    cross_entropy: float
+
+
+def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson, 1927).
+
+    Its ends are (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n), with p = hits / count.
+
+    Args:
+        hits: how many of them.
+        count: n, how many in all.
+        z: the quantile; 95 % by default.
+    """
+    share = hits / count
+    middle = share + z**2 / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    scale = 1 + z**2 / count
+    return (middle - half) / scale, (middle + half) / scale
+
+
+def untrained_like(model: VoxelClassifier, seed: int = 0) -> VoxelClassifier:
+    """A classifier of the same kind whose network has drawn its weights anew, and is not fitted.
+
+    What its features are worth is what the learning has to surpass.
+
+    Args:
+        model: of a preset that the recipe `features` made.
+        seed: of the weights.
+    """
+    keras.utils.set_random_seed(seed)
+    recipe, learnt = model.preset["training"]["recipe"], model.descriptor
+    network = networks.build(recipe["network"], model.grid[0], learnt.reference_std)
+    fresh = DescriptorNet(network, voxel_mean=learnt.voxel_mean, reference_std=learnt.reference_std)
+    return VoxelClassifier(fresh, pooling=model.pooling)
+
+
+def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> ClassificationScores:
+    """The scores of probabilities ``[n, k]`` of shapes with these labels ``[n]``."""
+    hits = int((probabilities.argmax(axis=1) == labels).sum())
+    low, high = wilson_interval(hits, len(labels))
+    own = probabilities[np.arange(len(labels)), labels]
+    return ClassificationScores(
+        shapes=len(labels),
+        accuracy=hits / len(labels),
+        accuracy_low=low,
+        accuracy_high=high,
+        class_probability=float(own.mean()),
+        cross_entropy=float(-np.log(np.maximum(own, 1e-12)).mean()),
+    )
+
+
+def evaluate_classifier(model: Classifier, archive: VoxelArchive) -> ClassificationScores:
+    """The scores of a classifier on an archive's test shapes.
+
+    Raises:
+        ValueError: when the archive has none, other categories, or other grids.
+    """
+    if archive.classes != model.classes:
+        raise ValueError(
+            f"the archive has the categories {', '.join(archive.classes)}, and the classifier "
+            f"knows {', '.join(model.classes)}; give one with the same, in the same order."
+        )
+    if not archive.is_test.any():
+        raise ValueError("the archive has no test shapes; give one with the official split.")
+    probabilities = model.probabilities(archive.occupancy[archive.is_test])
+    return score_probabilities(probabilities, archive.labels[archive.is_test])
+
+
+def table(scores: ClassificationScores) -> str:
+    """The scores, as a Markdown table."""
+    lines = [f"| {name} | {value:.4g} |" for name, value in asdict(scores).items()]
+    return "\n".join(["| test shapes | |", "|---|---|", *lines])

@@ -1,0 +1,229 @@
+"""A supervised classifier of shapes: the reference that generated shapes are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+from scipy.special import softmax
+
+from descnet3d.energy import backend
+from descnet3d.models.batches import VoxelBatches
+from descnet3d.models.saved_model import SavedModel
+from descnet3d.shapes.occupancy import as_labels, as_occupancy
+
+EMBEDDING = "embedding"
+
+
+@keras.saving.register_keras_serializable("descnet3d")
+class ShapeClassifier(SavedModel):
+    """A network that tells the category of a shape, trained with labels.
+
+    Its probabilities give the inception score and the softmax class probability of generated
+    shapes, and its embedding, the responses before the last layer, their Fréchet distance.
+
+    Args:
+        network: a Keras model that maps ``[n, D, H, W, 1]`` to one logit a category, ``[n, k]``,
+            and has a layer named "embedding".
+        classes: the names of the categories.
+        voxel_mean: what is subtracted from occupancy.
+        seed: seeds the noise of training.
+
+    Raises:
+        ValueError: when the network has not one logit a category, or no embedding.
+    """
+
+    preset_class = "ShapeClassifier"
+
+    def __init__(
+        self,
+        network: keras.Model,
+        classes: Sequence[str],
+        *,
+        voxel_mean: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        classes = tuple(classes)
+        if tuple(network.output_shape)[1:] != (len(classes),):
+            raise ValueError(
+                f"network must give one logit for each of the {len(classes)} classes, but it gives "
+                f"{list(network.output_shape)}."
+            )
+        if EMBEDDING not in [layer.name for layer in network.layers]:
+            raise ValueError(f'network must have a layer named "{EMBEDDING}", before its logits.')
+        super().__init__(
+            grid=tuple(network.input_shape)[1:4],
+            reference_std=1.0,
+            voxel_mean=float(voxel_mean),
+            seed=seed,
+            name="shape_classifier",
+        )
+        self.network = network
+        self.classes = classes
+        self.preset = {}
+        self.built = True
+        probed = keras.Model(
+            network.inputs, [network.outputs[0], network.get_layer(EMBEDDING).output]
+        )
+        self._compiled_logits = backend.compiled(lambda positions: probed(positions)[0])
+        self._compiled_embedding = backend.compiled(lambda positions: probed(positions)[1])
+
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """The network, by the name that a preset gives it."""
+        return {"network": self.network}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"classes": list(self.classes), "voxel_mean": self.voxel_mean}
+
+    @classmethod
+    def _of_parts(
+        cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
+    ) -> Self:
+        own = (settings["classes"], settings["voxel_mean"])
+        return cls(parts["network"], own[0], voxel_mean=own[1], seed=seed)
+
+    # --- Training ----------------------------------------------------------------------------
+
+    @property
+    def state_groups(self) -> dict[str, Any]:
+        """The variables that a resumed run needs, in groups by name."""
+        return {"network": self.network.variables, **super().state_groups}
+
+    def compile(self, optimizer: Any = None, **keras_arguments: Any) -> None:
+        """Choose the optimizer.
+
+        Args:
+            optimizer: a Keras optimizer; None stands for Adam(1e-3) with averaged weights.
+            keras_arguments: passed on to `keras.Model.compile`.
+        """
+        optimizer = optimizer or keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.99)
+        super().compile(optimizer=optimizer, **keras_arguments)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "accuracy")}
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int = 32,
+        mirror_axes: tuple[int, ...] = (),
+        **keras_arguments: Any,
+    ) -> keras.callbacks.History:
+        """Train on labelled shapes.
+
+        Args:
+            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of batches of it with labels.
+            y: integers ``[n]``, an index into `classes` for each shape, where `x` is an array.
+            batch_size: shapes a batch.
+            mirror_axes: axes along which shapes are mirrored at random.
+            keras_arguments: passed on to `ShapeModel.fit`.
+
+        Returns:
+            The Keras history.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid, or the labels not
+                theirs.
+        """
+        if y is not None:
+            shapes = as_occupancy(x, "x", self.grid)
+            labels = as_labels(y, len(shapes), len(self.classes), "y")
+            x = VoxelBatches(
+                shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes, labels=labels
+            )
+            # Keras would shuffle the batches once more, by a state that no checkpoint holds.
+            keras_arguments["shuffle"] = False
+        elif isinstance(x, np.ndarray | list):
+            raise ValueError("y missing: give one label a shape, an index into model.classes.")
+        return super().fit(x, **keras_arguments)
+
+    def begin_fit(self) -> None:
+        """Forget the figures of the preset that this model came from: they are not its own now."""
+        for key in set(self.preset) - {"task", "category", "recipe"}:
+            del self.preset[key]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of descent on the cross-entropy of a batch."""
+        positions, labels = self._labelled(data)
+
+        def objective() -> tuple[Any, dict[str, Any]]:
+            loss, accuracy = _judged(self.network(positions, training=True), labels)
+            return loss, {"loss": loss, "accuracy": accuracy}
+
+        measured, gradients = backend.gradients(objective, self.trainable_variables)
+        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
+        return self._update_trackers(
+            {name: ops.stop_gradient(value) for name, value in measured.items()}
+        )
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The cross-entropy and the accuracy of held-out shapes."""
+        positions, labels = self._labelled(data)
+        loss, accuracy = _judged(self.network(positions, training=False), labels)
+        return self._update_trackers({"loss": loss, "accuracy": accuracy})
+
+    def _labelled(self, data: Any) -> tuple[Any, Any]:
+        occupancy, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.observed_of(occupancy), labels
+
+    # --- What users ask of it ----------------------------------------------------------------
+
+    def call(self, occupancy: Any) -> Any:
+        """The logits of occupancy ``[n, D, H, W]``, as a tensor ``[n, k]``."""
+        return self.network(self.to_model_space(occupancy))
+
+    def probabilities(self, shapes: Any, batch_size: int = 64) -> np.ndarray:
+        """p(category | Y) of each shape, by a softmax of the network's logits.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            batch_size: shapes at a time.
+
+        Returns:
+            A float64 array ``[n, k]``, in the order of `classes`.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+        """
+        logits = self._in_batches(self._compiled_logits, shapes, batch_size).astype(np.float64)
+        return softmax(logits, axis=1)
+
+    def embedding(self, shapes: Any, batch_size: int = 64) -> np.ndarray:
+        """The responses of the layer before the logits, float32 ``[n, d]``.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            batch_size: shapes at a time.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+        """
+        return self._in_batches(self._compiled_embedding, shapes, batch_size)
+
+    def accuracy(self, shapes: Any, labels: Any) -> float:
+        """The share of shapes whose likeliest category is their own.
+
+        Args:
+            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            labels: integers ``[n]``, an index into `classes` for each.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid, or the labels not
+                theirs.
+        """
+        found = self.probabilities(shapes).argmax(axis=1)
+        return float((found == as_labels(labels, len(found), len(self.classes), "labels")).mean())
+
+
+def _judged(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """Mean cross-entropy and accuracy."""
+    labels = ops.cast(labels, "int32")
+    loss = ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    hits = ops.equal(ops.cast(ops.argmax(logits, axis=1), "int32"), labels)
+    return loss, ops.mean(ops.cast(hits, "float32"))

@@ -1,0 +1,1 @@
+"""A shape in memory: occupancy, meshes, voxelisation, poses, corruptions, pictures."""

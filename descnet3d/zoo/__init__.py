@@ -1,0 +1,1 @@
+"""Presets: found, fetched, published and described."""

@@ -1,0 +1,188 @@
+"""A preset's card: what it is, how it was trained, what was measured, and by which commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from descnet3d.files import replacing
+from descnet3d.models.preset_config import read_config
+
+MEANINGS = {
+    "shapes": "how many shapes",
+    "nearest_share": "share whose nearest training shape (IoU, all categories) is of this category",
+    "nearest_iou": "mean IoU to that nearest training shape",
+    "occupancy_ratio": "mean occupancy, relative to the training shapes'",
+    "copies": "share above an IoU of 0.98 with a training shape",
+    "empty": "empty shapes",
+    "alike": "shapes identical to an earlier one of the set",
+    "pairwise_iou": "mean IoU of pairs (the lower, the more diverse)",
+    "coverage": "share of the test shapes that are the nearest (IoU) of one of them",
+    "matching_distance": "mean 1 - IoU of a test shape and the nearest of them",
+    "neighbour_accuracy": "accuracy of telling them from test shapes by the nearest other (IoU; "
+    "0.5 is best)",
+    "chamfer_coverage": "coverage by Chamfer distance",
+    "chamfer_matching_distance": "mean Chamfer distance of a test shape and the nearest of them",
+    "chamfer_neighbour_accuracy": "accuracy of telling them apart by Chamfer distance",
+    "inception_score": "inception score by the reference classifier, ten parts",
+    "frechet_distance": "Fréchet distance to the test shapes in the reference classifier",
+    "energy_generated": "mean energy of the generator's shapes",
+    "energy_revised": "mean energy of the same shapes, revised",
+    "energy_real": "mean energy of real test shapes",
+    "encoded_iou": "mean IoU of test shapes and what the generator makes of their latents",
+    "nearest_iou_of_test": "mean IoU of test shapes and the nearest training shape",
+    "largest_step": "largest step (1 - IoU) between neighbours on a path of nine shapes",
+    "mean_step": "mean step, likewise",
+    "absolute_error": "mean absolute error over the voxels that had to be found",
+    "squared_error": "mean squared error over them",
+    "iou": "mean IoU within them, at a threshold of 0.5",
+    "accuracy": "share of test shapes whose category is found",
+    "accuracy_low": "its 95 % confidence interval (Wilson) begins at",
+    "accuracy_high": "and ends at",
+    "cross_entropy": "mean cross-entropy, in nats",
+    "class_probability": "mean probability of the right category",
+}
+PICTURES = {
+    "synthesis": "shapes that this preset synthesised",
+    "recovery": "test shapes with hidden voxels, as recovered, and whole",
+    "super_resolution": "coarse test shapes, as refined, and the truth",
+    "cooperative": "shapes of the generator, the same revised, and paths between two",
+    "features": "test shapes that this classifier takes for something else",
+    "classification": "test shapes that this classifier takes for something else",
+}
+
+
+def write(folder: str | Path) -> Path:
+    """Write `card.md` from what `config.json` and `recipe.flags` of the folder say.
+
+    Args:
+        folder: a preset.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        PresetError: when the folder is not a preset.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    path = folder / "card.md"
+    with replacing(path) as temporary:
+        temporary.write_text(_text(folder, config), encoding="utf-8")
+    return path
+
+
+def _text(folder: Path, config: dict[str, Any]) -> str:
+    model, training = config["model"], config.get("training", {})
+    size = "×".join(str(side) for side in config["size"])
+    lines = [f"# {config.get('id', folder.name)}", ""]
+    if (folder / "sheet.png").exists():
+        lines += [f"![{PICTURES[config.get('task', 'synthesis')]}](sheet.png)", ""]
+    lines += [
+        config.get("description", "A 3D DescriptorNet."),
+        "",
+        f"- Grid {size}, {config['parameters']:,} parameters, weights in "
+        f"{config['weights']['dtype']}.",
+        *_energy_lines(model),
+        *_generator_lines(model),
+        *_pooling_lines(model),
+        "",
+        "## Training",
+        "",
+    ]
+    if training:
+        lines += [
+            f"```\n{training['command']}\n```",
+            "",
+            f"{training['shapes']} shapes; {training['core_minutes']:.0f} minutes of one core "
+            f"({training['machine']}; {training['software']}). The recipe, in full:",
+            "",
+            f"```json\n{json.dumps(training['recipe'], indent=1)}\n```",
+            "",
+        ]
+    if validation := config.get("validation"):
+        found = ", ".join(f"{accuracy:.4f} at C = {c}" for c, accuracy in validation.items())
+        lines += [f"Balanced accuracy in cross-validation on the training shapes: {found}.", ""]
+    lines += ["## Figures", ""]
+    scores, real = config.get("scores"), config.get("real_scores")
+    baselines, command = config.get("baselines"), config.get("evaluation_command")
+    printed_by = [f"```\n{command}\n```", ""] if command else []
+    if scores and baselines:
+        lines += printed_by
+        lines += [
+            f"| | this preset | {' | '.join(baselines)} |",
+            "|---" * (len(baselines) + 2) + "|",
+        ]
+        for name in scores:
+            cells = [f"{row[name]:.4g}" for row in (scores, *baselines.values())]
+            lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} |")
+    elif scores and real:
+        lines += printed_by
+        lines += _synthesis_table(scores, config.get("generator_scores"), real)
+        if latents := config.get("latent_scores"):
+            lines += ["", "| latents | |", "|---|---|"]
+            lines += [f"| {MEANINGS[name]} | {value:.4g} |" for name, value in latents.items()]
+    elif scores:
+        lines += [*printed_by, "| test shapes | |", "|---|---|"]
+        lines += [f"| {MEANINGS.get(name, name)} | {value:.4g} |" for name, value in scores.items()]
+    else:
+        lines.append("Not evaluated yet: `descnet3d evaluate FOLDER --data=ARCHIVE --write`.")
+    lines += [
+        "",
+        "## Data and terms",
+        "",
+        training.get("terms") or "Trained on the shapes that `--data` named; their terms apply.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _synthesis_table(
+    scores: dict[str, Any], generator: dict[str, Any] | None, real: dict[str, Any]
+) -> list[str]:
+    headings = ["synthesised", *(["the generator alone"] if generator else []), "real test shapes"]
+    lines = [f"| | {' | '.join(headings)} | ratio |", "|---" * (len(headings) + 2) + "|"]
+    for name, value in scores.items():
+        columns = [scores, *([generator] if generator else []), real]
+        cells = [f"{column[name]:.4g}" for column in columns]
+        ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
+        lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} | {ratio} |")
+    return lines
+
+
+def _energy_lines(model: dict[str, Any]) -> list[str]:
+    if "sampling" not in model or "pooling" in model:
+        return []
+    return [
+        f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
+        f"{model['voxel_mean']:.4g}.",
+        "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
+        "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
+        "{contraction} between them.".format(**model["sampling"]),
+    ]
+
+
+def _pooling_lines(model: dict[str, Any]) -> list[str]:
+    if "pooling" not in model:
+        return []
+    return [
+        "- Features: mean and largest responses of {layers} in {regions}³ regions, of shapes that "
+        "are contracted towards grey by {contractions}.".format(**_in_words(model["pooling"])),
+    ]
+
+
+def _in_words(pooling: dict[str, Any]) -> dict[str, Any]:
+    joined = {"layers": ", ".join(pooling["layers"])}
+    factors = ", ".join(f"{factor:g}" for factor in pooling["contractions"])
+    return {**pooling, **joined, "contractions": factors}
+
+
+def _generator_lines(model: dict[str, Any]) -> list[str]:
+    if "revision" not in model:
+        return []
+    return [
+        f"- Generator Y = g(Z) + ε, with ε of standard deviation {model['generator_std']}.",
+        "- Revision of its shapes: {num_steps} Langevin steps of size {step_size}, temperature "
+        "{temperature}, from the shapes contracted by {contraction}.".format(**model["revision"]),
+    ]
