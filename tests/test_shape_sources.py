@@ -184,7 +184,7 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import numpy as np
 import tensorflow_datasets as tfds
 import descnet3d.datasets
-from descnet3d.shape_sources import read_shapes
+from descnet3d.datasets.sources import read_shapes
 
 folder = tfds.builder("voxel_folder", root="shapes", size=8, data_dir="data")
 folder.download_and_prepare()
