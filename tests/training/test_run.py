@@ -169,9 +169,9 @@ def test_settings_that_contradict_each_other_make_no_recipe(changed, message):
 
 KILLED_RUN = """
 import sys
-from test_training import QUICK, boxes, small_network
+from test_run import QUICK, boxes, small_network
 from dataclasses import replace
-from descnet3d.training import train
+from descnet3d.training.run import train
 train(boxes(), replace(QUICK, matching_steps=3000), sys.argv[1], network=small_network(),
       checkpoint_every=0.0)
 """

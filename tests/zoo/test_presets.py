@@ -14,7 +14,7 @@ import descnet3d
 from descnet3d.zoo import index, places, presets
 from descnet3d.zoo.presets import PresetNotFoundError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_config(zoo, task, category, size, **more):
