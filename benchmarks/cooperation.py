@@ -16,12 +16,13 @@ import time
 
 import keras
 import numpy as np
+from variational_autoencoder import VariationalAutoencoder, encoder
 
 from descnet3d.commands import outputs
 from descnet3d.datasets.archives import read_archive
 from descnet3d.evaluation.synthesis import Reference, score_real_shapes, score_shapes
 from descnet3d.models import generators
-from descnet3d.models.autoencoder import Autoencoder, VariationalAutoencoder
+from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.zoo import presets
 
@@ -89,7 +90,7 @@ def autoencoded(shapes, recipe, seconds):
         shapes,
         recipe,
         seconds,
-        lambda length: generators.encoder(shapes.shape[1], latents=length),
+        lambda length: encoder(shapes.shape[1], latents=length),
         VariationalAutoencoder,
         divergence_warmup=round(recipe["generator_steps"] / batches / 3),
     )

@@ -22,8 +22,8 @@ from descnet3d.commands import outputs
 from descnet3d.datasets.archives import read_archive
 from descnet3d.evaluation import classification
 from descnet3d.models import networks
-from descnet3d.models.feature_classifier import VoxelClassifier, groups_of
-from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.models.feature_classifier import FeatureClassifier, groups_of
+from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.zoo import presets
 
 LEAST_STEPS, STEPS, BATCH = 400, 2500, 32
@@ -42,7 +42,7 @@ def drawn(labels, share, seed):
 def supervised(shapes, labels, classes, share, seed):
     """A 3D CNN that has learnt these labels."""
     keras.utils.set_random_seed(seed)
-    model = ShapeClassifier(
+    model = SupervisedClassifier(
         networks.classifier(shapes.shape[1], len(classes)), classes, voxel_mean=0.0, seed=seed
     )
     batches = -(-len(shapes) // BATCH)
@@ -69,7 +69,7 @@ def main() -> None:
     trained = ~archive.is_test
     shapes, labels = archive.occupancy[trained], archive.labels[trained]
     test, truth = archive.occupancy[~trained], archive.labels[~trained]
-    model = VoxelClassifier.load(presets.find(options.preset, "features"))
+    model = FeatureClassifier.from_preset(presets.find(options.preset, "features"))
     regressions = {
         "unsupervised features": model,
         "the same network, untrained": classification.untrained_like(model),

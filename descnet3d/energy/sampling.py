@@ -18,6 +18,10 @@ from descnet3d.energy.langevin import LangevinDiagnostics, LangevinSettings, lan
 STEPS_PER_PIECE = 10
 
 
+class DivergenceError(RuntimeError):
+    """Langevin dynamics, or training, left the range in which its numbers mean anything."""
+
+
 class LangevinSampler:
     """Langevin dynamics on an energy, as its users want it run: compiled, in rounds, with progress.
 
@@ -37,33 +41,65 @@ class LangevinSampler:
 
     def sample(
         self,
-        count: int,
+        num: int,
         grid: tuple[int, int, int],
         settings: LangevinSettings,
+        *,
+        seed: int,
+        batch_size: int = 32,
         constraint: Constraint | None = None,
-        bar: keras.utils.Progbar | None = None,
-        initial: Any | None = None,
-    ) -> Any:
+        initial: np.ndarray | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
         """Chains from fresh noise, or from given positions, to shapes.
 
         Args:
-            count: how many.
+            num: how many.
             grid: ``(D, H, W)``.
             settings: how; every round but the first starts from what the last one came to,
                 contracted. Given positions count as such an end.
+            seed: of the noise.
+            batch_size: chains at a time.
             constraint: what is held of the shapes.
-            bar: a progress bar that counts the steps.
-            initial: positions ``[count, D, H, W, 1]`` to start from; None for noise.
+            initial: positions ``[num, D, H, W, 1]`` to start from; None for noise.
+            progress: whether to show a progress bar that counts the steps.
 
         Returns:
-            Positions ``[count, D, H, W, 1]``.
+            Positions ``[num, D, H, W, 1]``.
+
+        Raises:
+            DivergenceError: when the dynamics run off.
         """
-        positions: Any = initial
-        if initial is None:
-            noise: Any = keras.random.normal((count, *grid, 1), seed=self.noise)
-            positions = settings.initial_std * noise
+        self.reseed(seed)
+        steps = -(-num // batch_size) * settings.num_steps
+        bar = keras.utils.Progbar(steps, unit_name="step") if progress else None
+        parts = []
+        for start in range(0, num, batch_size):
+            rows, held = slice(start, start + batch_size), None
+            if constraint is not None:
+                held = type(constraint)(*(ops.convert_to_tensor(each[rows]) for each in constraint))
+            if initial is None:
+                shape = (min(batch_size, num - start), *grid, 1)
+                first = settings.initial_std * keras.random.normal(shape, seed=self.noise)
+            else:
+                first = settings.contraction * ops.convert_to_tensor(initial[rows])
+            parts.append(ops.convert_to_numpy(self._rounds(first, settings, held, bar)))
+            if not np.isfinite(parts[-1]).all():
+                raise DivergenceError(
+                    "Langevin dynamics ran off to values that are not finite: take a sampling "
+                    f"step_size smaller than {settings.step_size}."
+                )
+        return np.concatenate(parts)
+
+    def _rounds(
+        self,
+        positions: Any,
+        settings: LangevinSettings,
+        constraint: Constraint | None,
+        bar: keras.utils.Progbar | None,
+    ) -> Any:
         for index, steps in enumerate(settings.steps_of_rounds()):
-            if index or initial is not None:
+            if index:
                 positions = settings.contraction * positions
             if constraint is not None:
                 positions = constraint.project(positions)
@@ -87,7 +123,7 @@ class LangevinSampler:
             bar: a progress bar that counts the steps.
 
         Returns:
-            The last positions, and the :class:`~descnet3d.langevin.LangevinDiagnostics` of every
+            The last positions, and the :class:`LangevinDiagnostics` of every
             step as NumPy arrays.
         """
         positions, pieces = ops.convert_to_tensor(initial), []

@@ -11,10 +11,10 @@ import numpy as np
 from descnet3d.datasets.archives import VoxelArchive
 from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.feature_classifier import VoxelClassifier
-from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.models.feature_classifier import FeatureClassifier
+from descnet3d.models.supervised_classifier import SupervisedClassifier
 
-Classifier = ShapeClassifier | VoxelClassifier
+Classifier = SupervisedClassifier | FeatureClassifier
 # The quantile of a normal distribution within which 95 % lie.
 Z_95 = 1.959964
 
@@ -57,7 +57,7 @@ def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, floa
     return (middle - half) / scale, (middle + half) / scale
 
 
-def untrained_like(model: VoxelClassifier, seed: int = 0) -> VoxelClassifier:
+def untrained_like(model: FeatureClassifier, seed: int = 0) -> FeatureClassifier:
     """A classifier of the same kind whose network has drawn its weights anew, and is not fitted.
 
     What its features are worth is what the learning has to surpass.
@@ -70,7 +70,7 @@ def untrained_like(model: VoxelClassifier, seed: int = 0) -> VoxelClassifier:
     recipe, learnt = model.preset["training"]["recipe"], model.descriptor
     network = networks.build(recipe["network"], model.grid[0], learnt.reference_std)
     fresh = DescriptorNet(network, voxel_mean=learnt.voxel_mean, reference_std=learnt.reference_std)
-    return VoxelClassifier(fresh, pooling=model.pooling)
+    return FeatureClassifier(fresh, pooling=model.pooling)
 
 
 def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> ClassificationScores:

@@ -15,7 +15,7 @@ from descnet3d.datasets.archives import VoxelArchive
 from descnet3d.energy.conditions import Recovery
 from descnet3d.evaluation import classification, reconstruction, set_scores
 from descnet3d.evaluation.synthesis import INCEPTION_SPLITS
-from descnet3d.models.feature_classifier import VoxelClassifier, groups_of
+from descnet3d.models.feature_classifier import FeatureClassifier, groups_of
 from descnet3d.zoo import index, presets
 
 # What the paper's poster and tables print (Xie et al., CVPR 2018).
@@ -167,7 +167,7 @@ def _classification(
 
     if preset is None:
         return table, []
-    model = VoxelClassifier.load(presets.fetch(preset))
+    model = FeatureClassifier.from_preset(presets.fetch(preset))
     other = classification.untrained_like(model, seed)
 
     def shipped() -> Rows:

@@ -12,7 +12,7 @@ import numpy as np
 from descnet3d.datasets.archives import VoxelArchive, find_label
 from descnet3d.evaluation import set_scores, shape_distances
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.models.supervised_classifier import SupervisedClassifier
 
 COPY_IOU = 0.98
 INCEPTION_SPLITS = 10
@@ -81,7 +81,7 @@ class Reference:
 
     archive: VoxelArchive
     category: str | None
-    classifier: ShapeClassifier | None = None
+    classifier: SupervisedClassifier | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be compared."""

@@ -7,7 +7,7 @@ Training of Descriptor and Generator Networks*.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import keras
@@ -18,32 +18,13 @@ from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import backend, latents
 from descnet3d.energy.chains import ChainSettings
 from descnet3d.energy.conditions import Task
-from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy.langevin import LangevinSettings
 from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
-from descnet3d.models import generators
-from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.latent_space import LatentSpace
 from descnet3d.models.shape_model import Optimized
+from descnet3d.models.teaching import Teaching
 from descnet3d.shapes.occupancy import as_occupancy
-
-# What `encode` works on at a time, and what `generate` does.
-ENCODED_AT_A_TIME, GENERATED_AT_A_TIME = 32, 64
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """How a generator learns from what Langevin dynamics has made of its shapes.
-
-    Attributes:
-        inference: Langevin dynamics by which latents are inferred anew from the revised shapes
-            before the regression; None regresses on the latents that they came from.
-        anchor: the autoencoder that the generator is part of, whose loss on the shapes observed is
-            kept beside the regression, with its encoder trained along. Without it nothing but the
-            descriptor holds the generator to the data.
-    """
-
-    inference: LangevinSettings | None = None
-    anchor: Autoencoder | None = None
 
 
 @keras.saving.register_keras_serializable("descnet3d")
@@ -92,18 +73,7 @@ class CooperativeNet(DescriptorNet):
         revision: LangevinSettings | None = None,
         seed: int = 0,
     ) -> None:
-        inputs, outputs = tuple(generator.input_shape), tuple(generator.output_shape)
-        if len(inputs) != 2 or inputs[1] is None:
-            raise ValueError(
-                f"generator must take latents [n, d] with a fixed d, but it takes {list(inputs)}."
-            )
-        if outputs[1:] != (*descriptor.grid, 1):
-            raise ValueError(
-                f"generator must make the descriptor's grids, {[None, *descriptor.grid, 1]}, but "
-                f"it makes {list(outputs)}."
-            )
-        if not (np.isfinite(generator_std) and generator_std > 0):
-            raise ValueError(f"generator_std must be positive, but it is {generator_std!r}.")
+        space = LatentSpace(generator, descriptor.grid, generator_std)
         super().__init__(
             descriptor.network,
             voxel_mean=descriptor.voxel_mean,
@@ -118,18 +88,10 @@ class CooperativeNet(DescriptorNet):
             key: descriptor.preset[key] for key in ("category", "recipe") & descriptor.preset.keys()
         }
         self.preset = {"task": "cooperative", **kept} if kept else {}
+        self.space = space
         self.generator = generator
-        self.generator_of = generators.patchwise(generator)
-        self.generator_std = float(generator_std)
-        self.num_latents = int(inputs[1])
-        self._compiled_generator = backend.compiled(
-            lambda latents: self.generator_of(latents, training=False)
-        )
-        self._infer = latents.LatentInference(
-            lambda latents: self.generator_of(latents, training=False),
-            self.num_latents,
-            self.generator_std,
-        )
+        self.generator_std = space.generator_std
+        self.num_latents = space.length
 
     @property
     def parts(self) -> dict[str, keras.Model]:
@@ -137,9 +99,10 @@ class CooperativeNet(DescriptorNet):
         return {**super().parts, "generator": self.generator}
 
     @property
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """What a preset's config says of the model, beside its networks."""
         return {
-            **super()._settings,
+            **super().settings,
             "revision": asdict(self.revision),
             "generator_std": self.generator_std,
         }
@@ -149,17 +112,14 @@ class CooperativeNet(DescriptorNet):
         return self.revision
 
     @classmethod
-    def _of_parts(
-        cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
-    ) -> Self:
-        if "generator" not in parts:
-            raise ValueError("a CooperativeNet needs a generator, and this is a descriptor alone")
+    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
+        """The model of these networks and settings."""
         return cls(
-            DescriptorNet._of_parts(parts, settings),
+            DescriptorNet.of_parts(parts, settings),
             parts["generator"],
             generator_std=settings["generator_std"],
             revision=LangevinSettings(**settings["revision"]),
-            seed=seed,
+            seed=settings.get("seed", 0),
         )
 
     # --- Training ----------------------------------------------------------------------------
@@ -189,7 +149,7 @@ class CooperativeNet(DescriptorNet):
         """The variables that a resumed run needs, in groups by name."""
         anchor = self.teaching.anchor
         encoder = anchor.encoder.variables if anchor is not None else []
-        return {"generator": self.generator.variables, "encoder": encoder, **super().state_groups}
+        return {**super().state_groups, "encoder": encoder}
 
     def compile(
         self,
@@ -247,24 +207,23 @@ class CooperativeNet(DescriptorNet):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration of the algorithm, line by line."""
-        observed, _ = self._observed(data)
+        observed, _ = self.learning.observed(data)
         # 1. Ancestral sampling.
         assert self.likelihood is not None  # compile sees to it
         settings, count = self.likelihood.langevin, self.likelihood.chains.per_step
         latents = keras.random.normal((count, self.num_latents), seed=self.training_noise)
-        generated = ops.stop_gradient(self.generator_of(latents, training=False))
+        generated = ops.stop_gradient(self.space.generator_of(latents, training=False))
         # 2. Mode seeking: l Langevin steps from there.
         initial = settings.contraction * generated
-        revised, measured = self._seek_modes(settings, initial, observed)
+        revised, measured = self.learning.seek_modes(settings, initial, observed)
         # 3. Mode shifting: the descriptor's update.
         energy_generated = ops.mean(self.energy_of(generated))
-        measured |= self._shift_modes(observed, revised)
+        measured |= self.learning.shift_modes(observed, revised)
         reference = ops.mean(self.reference_energy_of(revised))
         measured["energy_revised"] = reference - measured["score_synthesized"]
         measured["energy_generated"] = ops.stop_gradient(energy_generated)
         # 4. Learning from mode seeking: the generator's regression.
-        if self.teaching.inference is not None:
-            latents = self._infer_in_training(latents, revised, self.teaching.inference)
+        latents = self.teaching.latents_of(self.space, latents, revised, self.training_noise)
         measured["regression_error"] = self._teach(latents, revised, observed)
         measured["revision"] = ops.sqrt(ops.mean(ops.square(revised - generated)))
         measured["diversity"] = ops.sqrt(ops.mean(ops.var(generated, axis=0)))
@@ -272,42 +231,12 @@ class CooperativeNet(DescriptorNet):
 
     def _teach(self, latents: Any, revised: Any, observed: Any) -> Any:
         """One step of the regression of Ỹ on Z; the error before it."""
-        anchor = self.teaching.anchor
-
-        def objective() -> tuple[Any, Any]:
-            difference = revised - self.generator_of(latents, training=True)
-            error = ops.sum(ops.square(difference), axis=(1, 2, 3, 4))
-            loss = ops.mean(error) / (2 * self.generator_std**2)
-            if anchor is not None:
-                loss += anchor.loss_of(observed, self.training_noise)[0]
-            for penalty in self.generator.losses:
-                loss += penalty
-            return loss, ops.stop_gradient(ops.mean(ops.square(difference)))
-
-        measured, gradients = backend.gradients(objective, self._taught)
+        measured, gradients = backend.gradients(
+            lambda: self.teaching.loss(self.space, latents, revised, observed, self.training_noise),
+            self._taught,
+        )
         backend.apply_gradients(self.generator_optimizer, gradients, self._taught)
         return measured
-
-    def _infer_in_training(self, start: Any, revised: Any, settings: LangevinSettings) -> Any:
-        """Latents by Langevin dynamics on p(Z | Ỹ), from those that Ỹ came from."""
-
-        def energy(positions: Any) -> Any:
-            return latents.negative_log_posterior(
-                lambda z: self.generator_of(z, training=False),
-                positions,
-                revised,
-                self.generator_std,
-            )
-
-        inferred, _ = langevin_dynamics(
-            energy,
-            start,
-            num_steps=settings.num_steps,
-            step_size=settings.step_size,
-            temperature=settings.temperature,
-            seed_generator=self.training_noise,
-        )
-        return inferred
 
     def _default_objective(self) -> tuple[MaximumLikelihood, EquilibriumMatching | None]:
         _, matching = super()._default_objective()
@@ -356,10 +285,10 @@ class CooperativeNet(DescriptorNet):
         if num is not None and latents is None:
             drawn = self.draw_latents(num, seed)
         elif latents is not None and num is None:
-            drawn = self._as_latents(latents)
+            drawn = self.space.as_latents(latents)
         else:
             raise ValueError("give one of num, how many shapes, and latents, whose shapes to make.")
-        shapes = self.to_occupancy(self._generated(drawn))
+        shapes = self.to_occupancy(self.space.positions_of(drawn))
         return self.revise(shapes, seed=seed, progress=progress) if revised else shapes
 
     def synthesize(
@@ -411,11 +340,7 @@ class CooperativeNet(DescriptorNet):
         shapes = as_occupancy(shapes, "shapes", self.grid)
         require_positive_integer("num_steps", num_steps)
         targets = ops.convert_to_numpy(self.to_model_space(shapes))
-        parts = [
-            self._infer(targets[start : start + ENCODED_AT_A_TIME], num_steps)
-            for start in range(0, len(targets), ENCODED_AT_A_TIME)
-        ]
-        return np.concatenate(parts)
+        return self.space.latents_of(targets, num_steps)
 
     def interpolate(
         self, a: Any, b: Any, steps: int = 9, *, path: str = "spherical", revised: bool = False
@@ -459,34 +384,10 @@ class CooperativeNet(DescriptorNet):
         summed = (first - second + third)[None]
         return self.generate(latents=summed, revised=revised, seed=0)[0]
 
-    def _generated(self, drawn: np.ndarray) -> np.ndarray:
-        """Positions ``[n, D, H, W, 1]`` of latents ``[n, d]``."""
-        # Batches of one size are traced once.
-        parts = []
-        for start in range(0, len(drawn), GENERATED_AT_A_TIME):
-            part = drawn[start : start + GENERATED_AT_A_TIME]
-            positions = self._compiled_generator(ops.convert_to_tensor(part))
-            parts.append(ops.convert_to_numpy(ops.stop_gradient(positions)))
-        return np.concatenate(parts)
-
-    def _as_latents(self, values: Any, name: str = "latents") -> np.ndarray:
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name} must be real numbers, but they are {array.dtype}.")
-        array = array.astype(np.float32)
-        if array.ndim != 2 or not len(array) or array.shape[1] != self.num_latents:
-            raise ValueError(
-                f"{name} must have the shape [n, {self.num_latents}], but they have "
-                f"{list(array.shape)}."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite, but some are not.")
-        return array
-
     def _as_latent(self, name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
         if array.shape == (self.num_latents,):
-            return self._as_latents(array[None], name)[0]
+            return self.space.as_latents(array[None], name)[0]
         if array.shape == self.grid:
             return self.encode(array[None])[0]
         raise ValueError(

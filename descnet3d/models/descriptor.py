@@ -13,22 +13,21 @@ from keras import ops
 
 from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import backend
+from descnet3d.energy.chains import PersistentChains
+from descnet3d.energy.conditions import Recovery, Task, task_of
 from descnet3d.energy.constraints import BlockMeans, Constraint, VisibleVoxels
 from descnet3d.energy.langevin import LangevinSettings
-from descnet3d.energy.objectives import MaximumLikelihood
+from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.energy.sampling import LangevinSampler
-from descnet3d.models import networks
-from descnet3d.models.energy_based import EnergyBasedModel
-from descnet3d.models.fitting import DivergenceError
-from descnet3d.models.saved_model import SavedModel
+from descnet3d.models.features import pooled_responses
+from descnet3d.models.learning import EnergyLearning
+from descnet3d.models.shape_model import ShapeModel
 from descnet3d.shapes import blocks
 from descnet3d.shapes.occupancy import as_occupancy, as_visible
 
-__all__ = ["DescriptorNet", "DivergenceError", "MaximumLikelihood"]
-
 
 @keras.saving.register_keras_serializable("descnet3d")
-class DescriptorNet(SavedModel, EnergyBasedModel):
+class DescriptorNet(ShapeModel):
     """An energy-based model of shapes, p(Y; θ) ∝ exp(f(Y; θ)) p₀(Y), with p₀ = N(0, s²) (eq. 1).
 
     Occupancy comes in and goes out. Inside, in model space, Y is the occupancy minus `voxel_mean`,
@@ -42,11 +41,15 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         sampling: the Langevin dynamics that `synthesize` runs unless told otherwise.
         seed: seeds the noise of training.
 
+    Attributes:
+        sampler: what runs the Langevin dynamics that users ask for.
+
     Raises:
         ValueError: when the network's inputs or outputs have another shape.
     """
 
     preset_class = "DescriptorNet"
+    chain_starts: tuple[str, ...] = ("persistent", "noise", "data")
 
     def __init__(
         self,
@@ -71,16 +74,15 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         if not (math.isfinite(reference_std) and reference_std > 0):
             raise ValueError(f"reference_std must be positive, but it is {reference_std!r}.")
         super().__init__(
-            network,
-            grid=shape[1:4],
-            reference_std=float(reference_std),
-            voxel_mean=float(voxel_mean),
-            seed=seed,
-            name="descriptor_net",
+            grid=shape[1:4], voxel_mean=float(voxel_mean), seed=seed, name="descriptor_net"
         )
+        self.network = network
+        self.reference_std = float(reference_std)
+        self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
-        self._compiled_energy = backend.compiled(self.energy_of)
+        self.sampling_noise = keras.random.SeedGenerator(seed)
         self.sampler = LangevinSampler(self.energy_of, self.sampling_noise)
+        self._compiled_energy = backend.compiled(self.energy_of)
         self._compiled_features: dict[Any, Any] = {}
 
     # --- The model ---------------------------------------------------------------------------
@@ -90,6 +92,14 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         score = self.network(positions, training=False)
         return ops.cast(ops.reshape(score, (-1,)), "float32")
 
+    def reference_energy_of(self, positions: Any) -> Any:
+        """‖Y‖²/2s², ``[n]``: the energy of the Gaussian reference (eq. 1)."""
+        return ops.sum(ops.square(positions), axis=(1, 2, 3, 4)) / (2 * self.reference_std**2)
+
+    def energy_of(self, positions: Any) -> Any:
+        """E(Y) = ‖Y‖²/2s² - f(Y), ``[n]``, of positions in model space (eqs. 1 and 5)."""
+        return self.reference_energy_of(positions) - self.score_of(positions)
+
     def to_occupancy(self, positions: Any) -> np.ndarray:
         """Positions as occupancy in [0, 1], a float32 array ``[n, D, H, W]``."""
         occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
@@ -98,6 +108,133 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
     def call(self, occupancy: Any) -> Any:
         """The energy of occupancy ``[n, D, H, W]``, as a tensor ``[n]``."""
         return self.energy_of(self.to_model_space(occupancy))
+
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """The networks that the model is made of, by the names that its preset gives them."""
+        return {"network": self.network}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a preset's config says of the model, beside its networks."""
+        return {
+            "voxel_mean": self.voxel_mean,
+            "reference_std": self.reference_std,
+            "sampling": asdict(self.sampling),
+        }
+
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
+        """The model of this network and these settings."""
+        return cls(
+            parts["network"],
+            voxel_mean=settings["voxel_mean"],
+            reference_std=settings["reference_std"],
+            sampling=LangevinSettings(**settings["sampling"]),
+            seed=settings.get("seed", 0),
+        )
+
+    # --- Training ----------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        *,
+        likelihood: MaximumLikelihood | None = None,
+        matching: EquilibriumMatching | None = None,
+        task: Task | None = None,
+        **keras_arguments: Any,
+    ) -> None:
+        """Choose the objective and the optimizer.
+
+        Args:
+            optimizer: a Keras optimizer. With `gradient_accumulation_steps` set to the number of
+                batches it takes one step a pass over the data, as the original code does. None
+                stands for Adam(1e-4, β₁ = 0.5), with averaged weights and clipped gradients where
+                a preset is fine-tuned.
+            likelihood: maximum likelihood by Langevin dynamics; the default of a new model.
+            matching: simulation-free pretraining, alone or beside `likelihood`; the default where a
+                preset that was trained so is fine-tuned.
+            task: recovery or super-resolution; None for synthesis, or for what a loaded preset was
+                trained for where no objective is given either.
+            keras_arguments: passed on to `keras.Model.compile`.
+        """
+        if likelihood is None and matching is None:
+            likelihood, matching = self._default_objective()
+            task = task or self._default_task()
+        if optimizer is None:
+            kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
+            optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
+        if likelihood is not None and likelihood.chains.start not in self.chain_starts:
+            raise ValueError(
+                f"likelihood.chains of a {type(self).__name__} must start at one of "
+                f"{', '.join(self.chain_starts)}, but they start at {likelihood.chains.start!r}; "
+                "a CooperativeNet's start at its generator."
+            )
+        self.likelihood, self.matching, self.task = likelihood, matching, task
+        self.corruption = task.corruption if isinstance(task, Recovery) else None
+        self.learning = EnergyLearning(self, likelihood, matching, task)
+        self.noise_level.assign(self.learning.temperature(0))
+        self.trackers = self.learning.trackers()
+        self.test_trackers = {
+            name: keras.metrics.Mean(name=name)
+            for name in ["energy", *(["matching_loss"] if matching else [])]
+        }
+        super().compile(optimizer=optimizer, **keras_arguments)
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def chains(self) -> PersistentChains | None:
+        """The chains that persist between iterations, if any."""
+        return self.learning.chains
+
+    @property
+    def state_groups(self) -> dict[str, Sequence[keras.Variable]]:
+        """The variables that a resumed run needs, in groups by name."""
+        return {**super().state_groups, "chains": self.chains.variables if self.chains else []}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the Langevin noise of an epoch."""
+        self.noise_level.assign(self.learning.temperature(epoch))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
+        observed, constraint = self.learning.observed(data)
+        synthesized: Any = None
+        measured: dict[str, Any] = {}
+        if self.likelihood is not None:
+            synthesized, measured = self.learning.run_chains(observed, constraint)
+        measured |= self.learning.shift_modes(observed, synthesized, constraint)
+        return self._update_trackers(measured)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The mean energy of held-out shapes and, in pretraining, their matching loss."""
+        observed, constraint = self.learning.observed(data)
+        measured = {"energy": self.energy_of(observed)}
+        if self.matching is not None:
+            measured["matching_loss"] = self.matching.loss(
+                self.energy_of, observed, self.reference_std, self.sampling_noise, constraint
+            )
+        count = ops.shape(observed)[0]
+        for name, tracker in self.test_trackers.items():
+            mean = ops.stop_gradient(ops.mean(measured[name]))
+            tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
+        return {name: tracker.result() for name, tracker in self.test_trackers.items()}
+
+    def _default_objective(self) -> tuple[MaximumLikelihood | None, EquilibriumMatching | None]:
+        recipe = self.preset.get("recipe") or {}
+        matched = recipe.get("matching_steps", 1) or recipe.get("likelihood_matching_weight", 0)
+        if self.preset and matched:
+            settings = {
+                name: recipe[f"matching_{name}"]
+                for name in ("scale", "fade_from", "least_noise")
+                if f"matching_{name}" in recipe
+            }
+            return None, EquilibriumMatching(**settings)
+        return MaximumLikelihood(), None
+
+    def _default_task(self) -> Task | None:
+        return task_of(self.preset.get("recipe") or {})
 
     # --- What users ask of it ----------------------------------------------------------------
 
@@ -148,18 +285,7 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         require_positive_integer("regions", regions)
         key = (tuple(layers) if layers is not None else None, regions)
         if key not in self._compiled_features:
-            intermediates = networks.intermediates(self.network, layers)
-            names = [layer.name for layer in self.network.layers]
-            # A dictionary's order is the backend's; the features' is the network's.
-            order = [name for name in names if name in intermediates.output]
-            for name in order:
-                _require_regions(name, intermediates.output[name].shape, regions)
-
-            def features(positions: Any) -> Any:
-                responses = intermediates(positions)
-                return _pooled([responses[name] for name in order], regions)
-
-            self._compiled_features[key] = backend.compiled(features)
+            self._compiled_features[key] = pooled_responses(self.network, layers, regions)
         found = self._compiled_features[key]
 
         def every(positions: Any) -> Any:
@@ -338,95 +464,18 @@ class DescriptorNet(SavedModel, EnergyBasedModel):
         if num_steps is not None:
             require_positive_integer("num_steps", num_steps)
             settings = replace(settings, num_steps=int(num_steps))
-        bar = _progress_bar(-(-num // batch_size) * settings.num_steps) if progress else None
-        self.sampler.reseed(seed)
-        parts = []
-        for start in range(0, num, batch_size):
-            part, rows = None, slice(start, start + batch_size)
-            if constraint is not None:
-                part = type(constraint)(*(ops.convert_to_tensor(held[rows]) for held in constraint))
-            count = min(batch_size, num - start)
-            given = None if initial is None else ops.convert_to_tensor(initial[rows])
-            positions = self.sampler.sample(count, self.grid, settings, part, bar, given)
-            parts.append(ops.convert_to_numpy(positions))
-            if not np.isfinite(parts[-1]).all():
-                raise DivergenceError(
-                    "Langevin dynamics ran off to values that are not finite: take a sampling "
-                    f"step_size smaller than {settings.step_size}."
-                )
-        return np.concatenate(parts)
-
-    @property
-    def parts(self) -> dict[str, keras.Model]:
-        """The networks that the model is made of, by the names that its preset gives them."""
-        return {"network": self.network}
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """What a preset's config says of the model, beside its networks."""
-        return {
-            "voxel_mean": self.voxel_mean,
-            "reference_std": self.reference_std,
-            "sampling": asdict(self.sampling),
-        }
+        return self.sampler.sample(
+            num,
+            self.grid,
+            settings,
+            seed=seed,
+            batch_size=batch_size,
+            constraint=constraint,
+            initial=initial,
+            progress=progress,
+        )
 
     @property
     def _revision(self) -> LangevinSettings:
         """How given shapes are revised."""
         return self.sampling
-
-    @classmethod
-    def _of_parts(
-        cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
-    ) -> Self:
-        return cls(
-            parts["network"],
-            voxel_mean=settings["voxel_mean"],
-            reference_std=settings["reference_std"],
-            sampling=LangevinSettings(**settings["sampling"]),
-            seed=seed,
-        )
-
-
-def _grid_of(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """The grid of a layer's responses; that of patches ``[n, p, c]`` is a cube."""
-    if len(shape) == 5:
-        return shape[1], shape[2], shape[3]
-    side = round(shape[1] ** (1 / 3))
-    return (side, side, side) if len(shape) == 3 and side**3 == shape[1] else None
-
-
-def _require_regions(name: str, shape: tuple[int, ...], regions: int) -> None:
-    grid = _grid_of(shape) if len(shape) in (3, 5) else None
-    if regions > 1 and len(shape) in (3, 5) and (not grid or any(side % regions for side in grid)):
-        raise ValueError(
-            f"regions must divide the grid of each layer, but {name} gives {list(shape)} and "
-            f"regions is {regions}: name other layers, or take fewer regions."
-        )
-
-
-def _pooled(responses: list[Any], regions: int) -> Any:
-    """Mean and maximum over each region of responses in space; other responses as they are."""
-    parts = []
-    for response in responses:
-        if len(response.shape) not in (3, 5):
-            parts.append(response)
-            continue
-        axes = tuple(range(1, len(response.shape) - 1))
-        if regions > 1:
-            channels = response.shape[-1]
-            sides = [
-                cells
-                for side in _grid_of(response.shape) or ()
-                for cells in (regions, side // regions)
-            ]
-            response = ops.reshape(response, (-1, *sides, channels))
-            axes = (2, 4, 6)
-        for pool in (ops.mean, ops.max):
-            pooled = pool(response, axes)
-            parts.append(ops.reshape(pooled, (-1, int(np.prod(pooled.shape[1:])))))
-    return ops.concatenate(parts, axis=1)
-
-
-def _progress_bar(steps: int) -> keras.utils.Progbar:
-    return keras.utils.Progbar(steps, unit_name="step")

@@ -6,9 +6,8 @@ are the features, and a multinomial logistic regression is all that sees labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import keras
@@ -16,8 +15,8 @@ import numpy as np
 from keras import layers
 from scipy.special import softmax
 
-from descnet3d.models import preset_config, saving
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.saving import SavedModel
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 
 # The regularisations among which cross-validation chooses (scikit-learn's C, on features whose mean
@@ -42,7 +41,7 @@ class Pooling:
     contractions: tuple[float, ...] = (0.3, 0.5, 0.7)
 
 
-class VoxelClassifier:
+class FeatureClassifier(SavedModel):
     """Tells categories by a descriptor's features and a multinomial logistic regression.
 
     Args:
@@ -60,12 +59,13 @@ class VoxelClassifier:
 
     def __init__(self, descriptor: DescriptorNet, *, pooling: Pooling | None = None) -> None:
         self.descriptor = descriptor
+        self.grid = descriptor.grid
         self.pooling = pooling or Pooling()
         if self.pooling.layers is None:
             widest = max(
                 _spatial_layers(descriptor.network), key=lambda layer: layer.output.shape[-1]
             )
-            self.pooling = Pooling((widest.name,), *list(asdict(self.pooling).values())[1:])
+            self.pooling = replace(self.pooling, layers=(widest.name,))
         self.classes: tuple[str, ...] = ()
         self.strength: float | None = None
         self.validation: dict[float, float] = {}
@@ -73,15 +73,34 @@ class VoxelClassifier:
         self.preset: dict[str, Any] = {}
 
     @property
-    def grid(self) -> tuple[int, int, int]:
-        """The grid ``(D, H, W)``."""
-        return self.descriptor.grid
+    def parts(self) -> dict[str, keras.Model]:
+        """The networks that it is made of: the descriptor's and the regression.
+
+        Raises:
+            ValueError: when the classifier has not been fitted.
+        """
+        return {"network": self.descriptor.network, "readout": self._fitted()}
 
     @property
-    def parts(self) -> dict[str, keras.Model]:
-        """The networks that it is made of: the descriptor's and, once fitted, the regression."""
-        readout = {} if self.readout is None else {"readout": self.readout}
-        return {"network": self.descriptor.network, **readout}
+    def settings(self) -> dict[str, Any]:
+        """What a preset's config says of it, beside its networks."""
+        pooling = asdict(self.pooling)
+        return {**self.descriptor.settings, "classes": list(self.classes), "pooling": pooling}
+
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
+        """The fitted classifier of these networks and settings."""
+        kept = settings["pooling"]
+        pooling = Pooling(tuple(kept["layers"]), kept["regions"], tuple(kept["contractions"]))
+        model = cls(DescriptorNet.of_parts(parts, settings), pooling=pooling)
+        model.classes = tuple(settings["classes"])
+        model.readout = parts["readout"]
+        return model
+
+    def _fitted(self) -> keras.Model:
+        if self.readout is None:
+            raise ValueError("the classifier has not been fitted: call fit(shapes, labels) first.")
+        return self.readout
 
     def features(self, shapes: Any) -> np.ndarray:
         """The features of shapes, float32 ``[n, d]``.
@@ -202,9 +221,7 @@ class VoxelClassifier:
         Raises:
             ValueError: when the classifier has not been fitted.
         """
-        if self.readout is None:
-            raise ValueError("the classifier has not been fitted: call fit(shapes, labels) first.")
-        kernel, bias = (np.asarray(each, np.float64) for each in self.readout.get_weights())
+        kernel, bias = (np.asarray(each, np.float64) for each in self._fitted().get_weights())
         return np.asarray(features, np.float64) @ kernel + bias
 
     def probabilities(self, shapes: Any) -> np.ndarray:
@@ -236,65 +253,6 @@ class VoxelClassifier:
         """
         found = self.predict(shapes)
         return float((found == as_labels(labels, len(found), len(self.classes))).mean())
-
-    def save(self, folder: str | Path, *, weights_dtype: str = "float16", **metadata: Any) -> Path:
-        """Write descriptor and regression to a folder that `load` and `descnet3d.load` read.
-
-        Args:
-            folder: where to; an earlier one there is replaced.
-            weights_dtype: "float16" halves the file; "float32" keeps every bit.
-            metadata: what `config.json` says beside the model.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: when the classifier has not been fitted.
-            OutputError: when the folder can't be written.
-        """
-        if self.readout is None:
-            raise ValueError("the classifier has not been fitted: call fit(shapes, labels) first.")
-        config = {
-            **self.preset,
-            **metadata,
-            "size": list(self.grid),
-            "parameters": sum(part.count_params() for part in self.parts.values()),
-            "model": {
-                "class": self.preset_class,
-                **self.descriptor._settings,
-                "classes": list(self.classes),
-                "pooling": asdict(self.pooling),
-            },
-        }
-        return saving.write(Path(folder), config, self.parts, weights_dtype)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """The classifier of a folder that `save` wrote.
-
-        Raises:
-            PresetError: when the folder is not one, is damaged, or is of a newer format.
-        """
-        config = preset_config.read_config(Path(folder))
-        kind, _ = preset_config.class_of(config)
-        if kind != cls.preset_class:
-            raise preset_config.PresetError(f"{folder} holds a {kind}, no {cls.preset_class}.")
-        parts = saving.read_parts(Path(folder), config)
-        settings = config["model"]
-        try:
-            kept = settings["pooling"]
-            pooling = Pooling(tuple(kept["layers"]), kept["regions"], tuple(kept["contractions"]))
-            model = cls(DescriptorNet._of_parts(parts, settings), pooling=pooling)
-            model.classes = tuple(settings["classes"])
-        except (KeyError, TypeError, ValueError) as error:
-            path = Path(folder) / preset_config.CONFIG
-            raise preset_config.PresetError(f"{path} describes no model: {error}.") from None
-        model.readout = parts["readout"]
-        model.preset = {key: value for key, value in config.items() if key != "model"}
-        return model
-
-    # As every model of the zoo is saved and read.
-    save_preset, from_preset = save, load
 
 
 def groups_of(shapes: np.ndarray) -> np.ndarray:

@@ -7,16 +7,13 @@ from typing import Any
 
 import keras
 
+from descnet3d.energy.sampling import DivergenceError
 from descnet3d.models.batches import VoxelBatches
 
 # Chains this many reference standard deviations away from 0 can only be running off.
 PLAUSIBLE_RANGE = 40.0
 # An epoch whose matching loss is so many times the lowest one has lost what was learned.
 COLLAPSE_RATIO = 10.0
-
-
-class DivergenceError(RuntimeError):
-    """Training left the range in which its numbers mean anything."""
 
 
 class Maximum(keras.metrics.Metric):
@@ -65,11 +62,12 @@ class DivergenceWatch(keras.callbacks.Callback):
         """Look at the metrics of the batch."""
         logs = {name: float(value) for name, value in (logs or {}).items()}
         broken = [name for name, value in logs.items() if not math.isfinite(value)]
-        limit = PLAUSIBLE_RANGE * self.model.reference_std
         if broken:
             self._stop(f"{', '.join(broken)} is no longer finite")
-        if logs.get("chain_range", 0.0) > limit:
-            self._stop(f"a chain reached {logs['chain_range']:.3g}, beyond any shape ({limit:.3g})")
+        if "chain_range" in logs:  # of a model that has chains, and with them a reference
+            reached, limit = logs["chain_range"], PLAUSIBLE_RANGE * self.model.reference_std
+            if reached > limit:
+                self._stop(f"a chain reached {reached:.3g}, beyond any shape ({limit:.3g})")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Look at the epoch's matching loss, before any checkpoint of it is written."""

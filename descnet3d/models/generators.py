@@ -1,4 +1,4 @@
-"""Top-down networks g(Z; α), from latents to model space, and their encoders."""
+"""Top-down networks g(Z; α), from latents to model space, and an encoder."""
 
 from __future__ import annotations
 
@@ -152,38 +152,6 @@ def generator(
     )(response)
     outputs = layers.Rescaling(1.0, offset=-voxel_mean, name="positions")(response)
     return keras.Model(inputs, outputs, name="generator")
-
-
-def encoder(
-    size: int = 32, *, latents: int = 64, width: int = 64, hidden: int = 256
-) -> keras.Model:
-    """The bottom-up network that a generator learns with as a variational autoencoder.
-
-    Args:
-        size: the side of the grid, in voxels; 16 times a power of 2.
-        latents: d, the length of Z.
-        width: filters of the convolutions.
-        hidden: units of the dense layer.
-
-    Returns:
-        A network that maps positions ``[n, D, H, W, 1]`` to ``[n, 2·latents]``: the means of
-        q(Z | Y), and the logarithms of its standard deviations.
-
-    Raises:
-        ValueError: when the grid isn't one of a generator.
-    """
-    side = _coarse_side(size)
-    inputs = keras.Input((size, size, size, 1), name="shapes")
-    response = layers.Conv3D(width, PATCH, PATCH, activation="silu", name="patch_responses")(inputs)
-    while side > SEED_SIDE:
-        side //= 2
-        response = layers.Conv3D(
-            width, 4, 2, padding="same", activation="silu", name=f"shrink_to_{side}"
-        )(response)
-    response = layers.Flatten(name="flatten")(response)
-    response = layers.Dense(hidden, activation="silu", name="dense")(response)
-    outputs = layers.Dense(2 * latents, name="mean_and_log_std")(response)
-    return keras.Model(inputs, outputs, name="encoder")
 
 
 def principal_encoder(

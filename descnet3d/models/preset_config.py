@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,25 +21,50 @@ class ModelClass(NamedTuple):
 
     Attributes:
         module: where the class is.
+        name: what it is called there.
         parts: the networks that it is made of, in the order of their weights.
         settings: what it cannot do without, beside them.
     """
 
     module: str
+    name: str
     parts: tuple[str, ...]
-    settings: tuple[str, ...] = ("voxel_mean", "reference_std", "sampling")
+    settings: tuple[str, ...]
+
+    def load(self) -> Any:
+        """The class itself, which loads Keras."""
+        return getattr(importlib.import_module(self.module), self.name)
 
 
+_ENERGY = ("voxel_mean", "reference_std", "sampling")
+# By the names that configs have for them, which stay when a class is called something else.
 CLASSES = {
-    "DescriptorNet": ModelClass("descnet3d.models.descriptor", ("network",)),
-    "CooperativeNet": ModelClass("descnet3d.models.cooperative", ("network", "generator")),
+    "DescriptorNet": ModelClass(
+        "descnet3d.models.descriptor", "DescriptorNet", ("network",), _ENERGY
+    ),
+    "CooperativeNet": ModelClass(
+        "descnet3d.models.cooperative",
+        "CooperativeNet",
+        ("network", "generator"),
+        (*_ENERGY, "revision", "generator_std"),
+    ),
+    "Autoencoder": ModelClass(
+        "descnet3d.models.autoencoder",
+        "Autoencoder",
+        ("generator", "encoder"),
+        ("voxel_mean", "generator_std"),
+    ),
     "ShapeClassifier": ModelClass(
-        "descnet3d.models.supervised_classifier", ("network",), ("classes", "voxel_mean")
+        "descnet3d.models.supervised_classifier",
+        "SupervisedClassifier",
+        ("network",),
+        ("classes", "voxel_mean"),
     ),
     "VoxelClassifier": ModelClass(
         "descnet3d.models.feature_classifier",
+        "FeatureClassifier",
         ("network", "readout"),
-        ("voxel_mean", "reference_std", "sampling", "classes", "pooling"),
+        (*_ENERGY, "classes", "pooling"),
     ),
 }
 
@@ -81,7 +107,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{', '.join(CLASSES)}: install a newer one."
         )
     for part, keys in (
-        ("model", ("network", *CLASSES[kind].settings)),
+        ("model", (*CLASSES[kind].parts, *CLASSES[kind].settings)),
         ("weights", ("file", "sha256")),
     ):
         value = config.get(part)
@@ -106,12 +132,6 @@ def require_version(preset: str, required: str) -> None:
         )
 
 
-def class_of(config: dict[str, Any]) -> tuple[str, ModelClass]:
-    """The name of the class of a preset's model, and what it is made of."""
-    name = config["model"].get("class", "DescriptorNet")
-    return name, CLASSES[name]
-
-
-def parts_of(config: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the networks of a preset's model."""
-    return class_of(config)[1].parts
+def class_of(config: dict[str, Any]) -> ModelClass:
+    """The class of a preset's model, and what it is made of."""
+    return CLASSES[config["model"].get("class", "DescriptorNet")]

@@ -1,7 +1,8 @@
-"""A preset on disk: `config.json` and `weights.npz`, checked before anything is built from them."""
+"""How models are saved and loaded: a preset's `config.json` and `weights.npz`, checked first."""
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import io
 import re
@@ -9,13 +10,22 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 
 from descnet3d.files import check_folder_writable, replacing
-from descnet3d.models.preset_config import CONFIG, FORMAT, REQUIRES, PresetError, as_json, parts_of
+from descnet3d.models.preset_config import (
+    CLASSES,
+    CONFIG,
+    FORMAT,
+    REQUIRES,
+    PresetError,
+    as_json,
+    class_of,
+    read_config,
+)
 
 WEIGHTS = "weights.npz"
 # Where the parts of networks are; a config from a stranger names no function of another module.
@@ -25,11 +35,101 @@ _TRUSTED = (
 )
 
 
-def write(
+class SavedModel(abc.ABC):
+    """A model that is made of named networks and of settings, and of nothing else.
+
+    Attributes:
+        preset_class: what its presets call it, a key of `preset_config.CLASSES`.
+        grid: the grid ``(D, H, W)``.
+        preset: the metadata of the preset that the model was loaded from, if any.
+    """
+
+    preset_class: str
+    grid: tuple[int, int, int]
+    preset: dict[str, Any]
+
+    @property
+    @abc.abstractmethod
+    def parts(self) -> dict[str, keras.Model]:
+        """The networks that the model is made of, by the names that its preset gives them."""
+
+    @property
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What a preset's config says of the model, beside its networks."""
+
+    @classmethod
+    @abc.abstractmethod
+    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
+        """The model of these networks and settings; a seed among them is optional."""
+
+    def save_preset(
+        self, folder: str | Path, *, weights_dtype: str = "float16", **metadata: Any
+    ) -> Path:
+        """Write the model to a folder that `descnet3d.load` reads.
+
+        Args:
+            folder: where to; an earlier preset there is replaced.
+            weights_dtype: "float16" halves the file; "float32" keeps every bit.
+            metadata: what `config.json` says beside the model: id, task, category, description,
+                scores.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: when the folder can't be written.
+        """
+        parts = self.parts
+        config = {
+            **self.preset,
+            **metadata,
+            "size": list(self.grid),
+            "parameters": sum(part.count_params() for part in parts.values()),
+            "model": {"class": self.preset_class, **self.settings},
+        }
+        return _write(Path(folder), config, parts, weights_dtype)
+
+    @classmethod
+    def from_preset(cls, folder: str | Path) -> Self:
+        """The model of a folder that `save_preset` wrote.
+
+        Raises:
+            PresetError: when the folder is not a preset of such a model, is damaged, or is of a
+                newer format.
+        """
+        return cls._of_config(Path(folder), read_config(Path(folder)))
+
+    @classmethod
+    def _of_config(cls, folder: Path, config: dict[str, Any]) -> Self:
+        held, own = class_of(config), CLASSES[cls.preset_class]
+        if not {*own.parts, *own.settings} <= config["model"].keys():
+            raise PresetError(f"{folder} holds a {held.name}, no {own.name}.")
+        parts = _read_parts(folder, config, held.parts)
+        try:
+            model = cls.of_parts(parts, config["model"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PresetError(f"{folder / CONFIG} describes no model: {error}.") from None
+        model.preset = {key: value for key, value in config.items() if key != "model"}
+        model.preset["recipe"] = (config.get("training") or config).get("recipe")
+        return model
+
+
+def load(folder: Path) -> Any:
+    """The model of a preset's folder, a `SavedModel` of the class that its config names.
+
+    Raises:
+        PresetError: as `SavedModel.from_preset`.
+    """
+    config = read_config(folder)
+    return class_of(config).load()._of_config(folder, config)
+
+
+def _write(
     folder: Path,
     config: dict[str, Any],
     parts: Mapping[str, keras.Model],
-    weights_dtype: str = "float16",
+    weights_dtype: str,
 ) -> Path:
     """Write a preset, the weights first, each file by an atomic rename.
 
@@ -69,7 +169,9 @@ def write(
     return folder
 
 
-def read_parts(folder: Path, config: dict[str, Any]) -> dict[str, keras.Model]:
+def _read_parts(
+    folder: Path, config: dict[str, Any], names: Iterable[str]
+) -> dict[str, keras.Model]:
     """The networks of a preset by name, with their weights, verified before they are read.
 
     Raises:
@@ -90,8 +192,8 @@ def read_parts(folder: Path, config: dict[str, Any]) -> dict[str, keras.Model]:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise PresetError(f"{path} can't be read as weights: {error}.") from None
-    parts = {name: _build(folder, config, name) for name in parts_of(config)}
-    merge(_variables(parts.values()), arrays, str(path))
+    parts = {name: _build(folder, config, name) for name in names}
+    _merge(_variables(parts.values()), arrays, str(path))
     return parts
 
 
@@ -128,7 +230,7 @@ def _variables(parts: Iterable[keras.Model]) -> list[keras.Variable]:
     return [variable for part in parts for variable in part.variables]
 
 
-def merge(variables: list[keras.Variable], arrays: dict[str, np.ndarray], source: str) -> None:
+def _merge(variables: list[keras.Variable], arrays: dict[str, np.ndarray], source: str) -> None:
     """Give every variable its array, in order; anything missing, left over or misshapen raises.
 
     Args:

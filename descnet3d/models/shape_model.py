@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
+from descnet3d.arguments import require_positive_integer
 from descnet3d.energy import backend
 from descnet3d.models.batches import VoxelBatches
 from descnet3d.models.fitting import DivergenceWatch, EpochSettings
+from descnet3d.models.preset_config import CLASSES
+from descnet3d.models.saving import SavedModel
 from descnet3d.shapes.occupancy import as_occupancy
 
 # An optimizer, and the variables that it moves.
 Optimized = tuple[keras.optimizers.Optimizer, Sequence[keras.Variable]]
 
 
-class ShapeModel(keras.Model):
+class ShapeModel(SavedModel, keras.Model):
     """A Keras model whose `fit` takes occupancy, and which goes on where a checkpoint left it.
+
+    What it is made of, `parts` and `settings`, and what it learns by are a subclass's to say.
 
     Args:
         grid: the grid ``(D, H, W)``.
-        reference_std: the standard deviation that values in model space are compared with.
         voxel_mean: what model space subtracts from occupancy.
         seed: seeds the noise of training.
         name: the model's name.
@@ -36,20 +40,36 @@ class ShapeModel(keras.Model):
         self,
         *,
         grid: tuple[int, int, int],
-        reference_std: float,
         voxel_mean: float,
         seed: int,
         name: str,
     ) -> None:
         super().__init__(name=name)
         self.grid = grid
-        self.reference_std = reference_std
         self.voxel_mean = voxel_mean
         self.seed = seed
         self.training_noise = keras.random.SeedGenerator(seed)
         self.trackers: dict[str, keras.metrics.Metric] = {}
         self.test_trackers: dict[str, keras.metrics.Metric] = {}
         self.corruption: str | None = None
+        self.preset: dict[str, Any] = {}
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The networks and settings, for Keras' own saving."""
+        networks = {
+            name: keras.saving.serialize_keras_object(part) for name, part in self.parts.items()
+        }
+        return {**networks, **self.settings, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The model of a configuration that `get_config` gave."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in CLASSES[cls.preset_class].parts
+        }
+        return cls.of_parts(parts, config)
 
     def to_model_space(self, occupancy: Any) -> Any:
         """Occupancy ``[n, D, H, W]`` as positions ``[n, D, H, W, 1]``."""
@@ -81,7 +101,8 @@ class ShapeModel(keras.Model):
     def state_groups(self) -> dict[str, Sequence[keras.Variable]]:
         """The variables that a resumed run needs, in groups by name."""
         optimizers = {name: optimizer.variables for name, (optimizer, _) in self.optimized.items()}
-        return {**optimizers, "noise": [self.training_noise.state]}
+        networks = {name: part.variables for name, part in self.parts.items()}
+        return {**networks, **optimizers, "noise": [self.training_noise.state]}
 
     @property
     def training_state(self) -> dict[str, keras.Variable]:
@@ -93,7 +114,9 @@ class ShapeModel(keras.Model):
         }
 
     def begin_fit(self) -> None:
-        """Set what changes with a fit."""
+        """Forget the figures of the preset that this model came from: they are not its own now."""
+        for key in set(self.preset) - {"task", "category", "recipe"}:
+            del self.preset[key]
 
     def begin_epoch(self, epoch: int) -> None:
         """Set what changes with the epoch."""
@@ -166,3 +189,13 @@ class ShapeModel(keras.Model):
         for name, tracker in self.trackers.items():
             tracker.update_state(measured[name])
         return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def _in_batches(self, function: Any, shapes: Any, batch_size: int) -> np.ndarray:
+        """What a function of positions gives for all shapes, so many at a time."""
+        require_positive_integer("batch_size", batch_size)
+        shapes = as_occupancy(shapes, "shapes", self.grid)
+        parts = []
+        for start in range(0, len(shapes), batch_size):
+            part = function(self.to_model_space(shapes[start : start + batch_size]))
+            parts.append(ops.convert_to_numpy(ops.stop_gradient(part)))
+        return np.concatenate(parts)

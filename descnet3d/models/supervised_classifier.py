@@ -12,14 +12,14 @@ from scipy.special import softmax
 
 from descnet3d.energy import backend
 from descnet3d.models.batches import VoxelBatches
-from descnet3d.models.saved_model import SavedModel
+from descnet3d.models.shape_model import ShapeModel
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 
 EMBEDDING = "embedding"
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class ShapeClassifier(SavedModel):
+class SupervisedClassifier(ShapeModel):
     """A network that tells the category of a shape, trained with labels.
 
     Its probabilities give the inception score and the softmax class probability of generated
@@ -56,15 +56,12 @@ class ShapeClassifier(SavedModel):
             raise ValueError(f'network must have a layer named "{EMBEDDING}", before its logits.')
         super().__init__(
             grid=tuple(network.input_shape)[1:4],
-            reference_std=1.0,
             voxel_mean=float(voxel_mean),
             seed=seed,
-            name="shape_classifier",
+            name="supervised_classifier",
         )
         self.network = network
         self.classes = classes
-        self.preset = {}
-        self.built = True
         probed = keras.Model(
             network.inputs, [network.outputs[0], network.get_layer(EMBEDDING).output]
         )
@@ -77,22 +74,21 @@ class ShapeClassifier(SavedModel):
         return {"network": self.network}
 
     @property
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """What a preset's config says of the model, beside its network."""
         return {"classes": list(self.classes), "voxel_mean": self.voxel_mean}
 
     @classmethod
-    def _of_parts(
-        cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any], seed: int = 0
-    ) -> Self:
-        own = (settings["classes"], settings["voxel_mean"])
-        return cls(parts["network"], own[0], voxel_mean=own[1], seed=seed)
+    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
+        """The classifier of this network and these settings."""
+        return cls(
+            parts["network"],
+            settings["classes"],
+            voxel_mean=settings["voxel_mean"],
+            seed=settings.get("seed", 0),
+        )
 
     # --- Training ----------------------------------------------------------------------------
-
-    @property
-    def state_groups(self) -> dict[str, Any]:
-        """The variables that a resumed run needs, in groups by name."""
-        return {"network": self.network.variables, **super().state_groups}
 
     def compile(self, optimizer: Any = None, **keras_arguments: Any) -> None:
         """Choose the optimizer.
@@ -142,11 +138,6 @@ class ShapeClassifier(SavedModel):
         elif isinstance(x, np.ndarray | list):
             raise ValueError("y missing: give one label a shape, an index into model.classes.")
         return super().fit(x, **keras_arguments)
-
-    def begin_fit(self) -> None:
-        """Forget the figures of the preset that this model came from: they are not its own now."""
-        for key in set(self.preset) - {"task", "category", "recipe"}:
-            del self.preset[key]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of descent on the cross-entropy of a batch."""

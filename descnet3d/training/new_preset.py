@@ -20,9 +20,9 @@ from descnet3d.evaluation import (
 from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_model_sheet
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.feature_classifier import VoxelClassifier
-from descnet3d.models.saved_model import SavedModel
-from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.models.feature_classifier import FeatureClassifier
+from descnet3d.models.saving import SavedModel
+from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.shapes.surfaces import open3d
 from descnet3d.training import callbacks
 from descnet3d.training.phases import require_labels
@@ -100,7 +100,7 @@ def train_preset(
     task = task_of(asdict(recipe))
     shown = shapes[:SHEET_COLUMNS]
 
-    def draw(model: SavedModel | VoxelClassifier, path: Path, title: str | None = None) -> None:
+    def draw(model: SavedModel, path: Path, title: str | None = None) -> None:
         if isinstance(model, classification.Classifier):
             assert labels is not None  # train and require_labels see to it
             save_judged(model, shapes, labels, path)
@@ -138,10 +138,10 @@ def train_preset(
         classes=classes,
         callbacks=watching,
     )
-    model: SavedModel | VoxelClassifier = trained
+    model: SavedModel = trained
     if recipe.task == "features" and isinstance(trained, DescriptorNet):
         started = time.process_time()
-        model = VoxelClassifier(trained).fit(shapes, labels, classes, seed=recipe.seed)
+        model = FeatureClassifier(trained).fit(shapes, labels, classes, seed=recipe.seed)
         core_minutes += (time.process_time() - started) / 60
     words = [*(flags or []), *([f"--category={category}"] if category else [])]
     if name and not category:
@@ -151,11 +151,11 @@ def train_preset(
     name = name or f"{NAMES[recipe.task]}_{kind}_{model.grid[0]}"
     several = [] if labels is None else [classes[label] for label in np.unique(labels)]
     more: dict[str, Any] = {"categories": several} if len(several) > 1 else {}
-    if isinstance(model, VoxelClassifier):
+    if isinstance(model, FeatureClassifier):
         more["validation"] = model.validation
     what = f"A 3D DescriptorNet that {DEEDS.get(recipe.task)}: {kind.replace('_', ' ')}."
     if isinstance(model, classification.Classifier):
-        said = SUPERVISED if isinstance(model, ShapeClassifier) else UNSUPERVISED
+        said = SUPERVISED if isinstance(model, SupervisedClassifier) else UNSUPERVISED
         what = said.format(", ".join(classes))
     model.save_preset(
         folder,

@@ -19,7 +19,7 @@ from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.shape_model import ShapeModel
-from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 from descnet3d.training.recipes import Recipe
 
@@ -80,11 +80,11 @@ def choose_layers(network: keras.Model, chosen: str) -> None:
 
 def _classifier_plan(
     shapes: np.ndarray, recipe: Recipe, labels: np.ndarray | None, classes: Sequence[str]
-) -> tuple[ShapeClassifier, list[Phase]]:
+) -> tuple[SupervisedClassifier, list[Phase]]:
     """A supervised classifier, and what it goes through."""
     labels = require_labels(shapes, labels, classes)
     keras.utils.set_random_seed(recipe.seed)
-    model = ShapeClassifier(
+    model = SupervisedClassifier(
         networks.classifier(shapes.shape[1], len(classes)),
         classes,
         voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from descnet3d.files import replacing
-from descnet3d.models.saved_model import SavedModel
+from descnet3d.models.saving import SavedModel
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.training.checkpoints import (
     CheckpointError,

@@ -73,7 +73,7 @@ def fetch(
         return folder
     folder = place(preset_id, files)
     parts = root() / "parts" / folder.name
-    with _alone(folder.name):
+    with _locked(folder.name):
         found = find(preset_id, files)  # another process may have been quicker
         if found is not None:
             return found
@@ -82,13 +82,13 @@ def fetch(
             warnings.warn(
                 f"{folder} is damaged ({wrong}), and is fetched anew", PresetWarning, stacklevel=2
             )
-        with _telling("fetch into"):
+        with _cache_errors("fetch into"):
             parts.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():
             downloads.fetch_file(
                 address_of(name), parts / name, file.sha256, file.size, headers=headers
             )
-        with _telling("move into"):
+        with _cache_errors("move into"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -102,7 +102,7 @@ def remove(folder: Path) -> None:
     Raises:
         DownloadError: it cannot be removed.
     """
-    with _alone(folder.name), _telling("remove from"):
+    with _locked(folder.name), _cache_errors("remove from"):
         shutil.rmtree(folder)
 
 
@@ -124,7 +124,7 @@ def remembered(address: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("address") == address else None
 
 
-def tell_of_the_past(error: Exception) -> None:
+def warn_of_kept_copy(error: Exception) -> None:
     """Warns that what was fetched earlier is taken, and says why."""
     warnings.warn(
         f"{error}; what was fetched from there last is taken instead", PresetWarning, stacklevel=4
@@ -136,11 +136,11 @@ def _memory(address: str) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
+def _locked(name: str) -> Iterator[None]:
     """Keeps other processes from the same preset."""
     import filelock
 
-    with _telling("lock a file in"):
+    with _cache_errors("lock a file in"):
         folder = root() / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / f"{name}.lock")
@@ -155,7 +155,8 @@ def _alone(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling(deed: str) -> Iterator[None]:
+def _cache_errors(deed: str) -> Iterator[None]:
+    """Raises what the system refuses as a DownloadError that says where, and what to do."""
     try:
         yield
     except OSError as error:

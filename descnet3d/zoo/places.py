@@ -75,7 +75,7 @@ class AddressZoo:
             known = cache.remembered(address)
             if known is None:
                 raise
-            cache.tell_of_the_past(error)
+            cache.warn_of_kept_copy(error)
             text = known["index"]
         listed = index.parse(text, address, "tell whoever runs it")
         cache.remember(address, {"index": text})

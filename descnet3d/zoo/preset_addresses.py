@@ -45,7 +45,7 @@ def fetch(address: str) -> Path:
         folder = cache.find(*known) if known else None
         if folder is None:
             raise
-        cache.tell_of_the_past(error)
+        cache.warn_of_kept_copy(error)
         return folder
     files = {
         CONFIG: FileRecord(len(text), hashlib.sha256(text).hexdigest()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +15,8 @@ from descnet3d.zoo.index import Preset
 
 if TYPE_CHECKING:
     from descnet3d.models.descriptor import DescriptorNet
-    from descnet3d.models.supervised_classifier import ShapeClassifier
+    from descnet3d.models.supervised_classifier import SupervisedClassifier
 
-_DESCRIPTORS = ("DescriptorNet", "CooperativeNet")
 # What else does a task, where no preset of a category is trained for it alone: the shapes of a
 # generator, revised by the descriptor that has taught it, are synthesised too.
 _INSTEAD = {"synthesis": ("cooperative",)}
@@ -72,8 +70,9 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
         ValueError: its files are damaged, or for a later version of the package.
     """
     folder = find(name, task)
-    name, kind = preset_config.class_of(preset_config.read_config(folder))
-    return getattr(importlib.import_module(kind.module), name).from_preset(folder)
+    from descnet3d.models import saving
+
+    return saving.load(folder)
 
 
 def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
@@ -82,21 +81,23 @@ def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> Descrip
     Raises:
         ValueError: the preset is a classifier; or as in `load`.
     """
-    folder = find(name, task)
-    if preset_config.class_of(preset_config.read_config(folder))[0] not in _DESCRIPTORS:
-        raise ValueError(f"{name} is a classifier, and a descriptor is needed here")
-    return load(folder)
+    from descnet3d.models.descriptor import DescriptorNet
+
+    model = load(name, task)
+    if not isinstance(model, DescriptorNet):
+        raise ValueError(f"{name} is a {type(model).__name__}, and a descriptor is needed here")
+    return model
 
 
 def reference_classifier(
     classes: Sequence[str], grid: tuple[int, int, int]
-) -> ShapeClassifier | None:
+) -> SupervisedClassifier | None:
     """The shipped classifier of just these categories on such grids; None where there is none."""
-    from descnet3d.models.supervised_classifier import ShapeClassifier
+    from descnet3d.models.supervised_classifier import SupervisedClassifier
 
     for preset in places.with_the_package().presets():
         if preset.task == "classification" and preset.size == tuple(grid):
-            model = ShapeClassifier.from_preset(fetch(preset))
+            model = SupervisedClassifier.from_preset(fetch(preset))
             if model.classes == tuple(classes):
                 return model
     return None
@@ -192,7 +193,7 @@ def find_generator(name: str | os.PathLike) -> Path:
         ValueError: the preset has no generator.
     """
     folder = find(name, "cooperative")
-    if "generator" not in preset_config.parts_of(preset_config.read_config(folder)):
+    if "generator" not in preset_config.class_of(preset_config.read_config(folder)).parts:
         raise ValueError(
             f"{name} has no generator: give a cooperative preset (descnet3d presets lists them)"
         )

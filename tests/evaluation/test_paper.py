@@ -7,7 +7,7 @@ import pytest
 
 from descnet3d.datasets.archives import VoxelArchive, read_archive
 from descnet3d.evaluation import paper, reconstruction
-from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.zoo import presets
 
 TOILET = paper.CATEGORIES.index("toilet")
@@ -59,7 +59,7 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     monkeypatch.setattr(presets, "list_presets", lambda: kept)
     tables = paper.paper_tables(archive, num=8, seed=3)
     accuracy, inception, probability, recovery = (table.rows for table in tables)
-    model = VoxelClassifier.load(presets.find("features_modelnet10_32"))
+    model = FeatureClassifier.from_preset(presets.find("features_modelnet10_32"))
     expected = model.score(few.occupancy, few.labels)
     row = accuracy["`features_modelnet10_32`"]
     assert row[0] == expected and row[1] < expected < row[2]

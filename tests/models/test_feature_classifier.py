@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from descnet3d.evaluation import classification
 from descnet3d.models import preset_config
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.zoo import presets
 
 CLASSES = ("low", "high", "wide")
@@ -40,7 +40,7 @@ def descriptor():
 
 @pytest.fixture(scope="module")
 def fitted(descriptor):
-    return VoxelClassifier(descriptor).fit(shapes_of(LABELS), LABELS, CLASSES)
+    return FeatureClassifier(descriptor).fit(shapes_of(LABELS), LABELS, CLASSES)
 
 
 def test_features_are_pooled_in_regions_of_contracted_shapes(descriptor):
@@ -62,7 +62,7 @@ def test_features_are_pooled_in_regions_of_contracted_shapes(descriptor):
 
 
 def test_the_widest_layer_in_space_is_the_default(descriptor):
-    assert VoxelClassifier(descriptor).pooling.layers == ("first",)
+    assert FeatureClassifier(descriptor).pooling.layers == ("first",)
 
 
 def test_it_is_a_logistic_regression_on_standardised_components(descriptor, fitted):
@@ -83,28 +83,33 @@ def test_it_is_a_logistic_regression_on_standardised_components(descriptor, fitt
 
 
 def test_what_is_saved_is_loaded_the_same(fitted, tmp_path):
-    fitted.save(tmp_path / "mine", weights_dtype="float32", task="features", category="boxes")
+    fitted.save_preset(
+        tmp_path / "mine", weights_dtype="float32", task="features", category="boxes"
+    )
     shapes = shapes_of(LABELS[:6], seed=3)
-    for again in (VoxelClassifier.load(tmp_path / "mine"), presets.load(tmp_path / "mine")):
+    for again in (
+        FeatureClassifier.from_preset(tmp_path / "mine"),
+        presets.load(tmp_path / "mine"),
+    ):
         assert again.classes == CLASSES and again.pooling == fitted.pooling
         np.testing.assert_allclose(
             again.probabilities(shapes), fitted.probabilities(shapes), rtol=1e-4
         )
-    with pytest.raises(preset_config.PresetError, match="a DescriptorNet, no VoxelClassifier"):
+    with pytest.raises(preset_config.PresetError, match="a DescriptorNet, no FeatureClassifier"):
         fitted.descriptor.save_preset(tmp_path / "other")
-        VoxelClassifier.load(tmp_path / "other")
+        FeatureClassifier.from_preset(tmp_path / "other")
 
 
 def test_a_category_without_a_shape_is_never_found_and_two_are_enough(descriptor):
     few = LABELS[LABELS < 2]
-    model = VoxelClassifier(descriptor).fit(shapes_of(few), few, CLASSES, strength=1.0)
+    model = FeatureClassifier(descriptor).fit(shapes_of(few), few, CLASSES, strength=1.0)
     assert model.probabilities(shapes_of(LABELS))[:, 2].max() == 0
     assert model.score(shapes_of(few, seed=2), few) == 1 and model.validation == {}
 
 
 def test_unlabelled_shapes_help_with_the_components_alone(descriptor):
     few = np.array([0, 1, 2])
-    model = VoxelClassifier(descriptor).fit(
+    model = FeatureClassifier(descriptor).fit(
         shapes_of(few), few, CLASSES, unlabelled=shapes_of(LABELS, seed=7)
     )
     assert model.strength == 1.0  # one shape a category can't be left out
@@ -112,7 +117,7 @@ def test_unlabelled_shapes_help_with_the_components_alone(descriptor):
 
 
 def test_an_untrained_classifier_is_the_same_but_for_its_weights():
-    shipped = VoxelClassifier.load(presets.find("features_modelnet10_32"))
+    shipped = FeatureClassifier.from_preset(presets.find("features_modelnet10_32"))
     first, again, other = (classification.untrained_like(shipped, seed) for seed in (1, 1, 2))
     for one, two in ((first, again), (first, other), (first, shipped)):
         pairs = zip(
@@ -126,11 +131,11 @@ def test_an_untrained_classifier_is_the_same_but_for_its_weights():
 
 
 def test_mistakes_are_named(descriptor):
-    model = VoxelClassifier(descriptor)
+    model = FeatureClassifier(descriptor)
     with pytest.raises(ValueError, match="call fit"):
         model.predict(shapes_of(LABELS[:2]))
     with pytest.raises(ValueError, match="call fit"):
-        model.save("nowhere")
+        model.save_preset("nowhere")
     with pytest.raises(ValueError, match="two categories"):
         model.fit(shapes_of([0, 0]), [0, 0])
     with pytest.raises(ValueError, match="labels must be 2 whole numbers"):

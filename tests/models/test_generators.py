@@ -4,30 +4,29 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy import stats
 
 from descnet3d.energy import backend
 from descnet3d.models import generators
-from descnet3d.models.autoencoder import VariationalAutoencoder
+from descnet3d.models.autoencoder import Autoencoder
 
 
 def small(latents=3, size=16):
     keras.utils.set_random_seed(0)
-    options = {"latents": latents, "hidden": 8, "width": 4}
+    inputs = keras.Input((size, size, size, 1))
+    hidden = keras.layers.Dense(8, activation="silu")(keras.layers.Flatten()(inputs))
     return (
-        generators.generator(size, seed_channels=2, **options),
-        generators.encoder(size, **options),
+        generators.generator(size, seed_channels=2, latents=latents, hidden=8, width=4),
+        keras.Model(inputs, keras.layers.Dense(latents)(hidden)),
     )
 
 
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_a_generator_makes_occupancy_on_its_grid(size):
-    generator, encoder = small(size=size)
+    generator, _ = small(size=size)
     drawn = 5 * np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
     shapes = ops.convert_to_numpy(generator(drawn)) + 0.5
     assert shapes.shape == (2, size, size, size, 1)
     assert shapes.min() >= 0 and shapes.max() <= 1
-    assert tuple(encoder(shapes).shape) == (2, 6)
 
 
 def test_latents_are_heard_in_the_shapes_of_a_new_generator():
@@ -69,43 +68,29 @@ def test_principal_components_are_whitened_and_agree_with_a_singular_value_decom
         generators.principal_encoder(shapes, latents=40)
 
 
-def test_the_divergence_is_that_of_normal_distributions():
-    generator, encoder = small(latents=2)
-    head = encoder.get_layer("mean_and_log_std")
-    mean, std = np.array([0.7, -0.3]), np.array([0.5, 1.2])
-    head.kernel.assign(np.zeros(head.kernel.shape))
-    head.bias.assign(np.concatenate([mean, np.log(std)]))
-    model = VariationalAutoencoder(generator, encoder)
-    _, parts = model.loss_of(np.zeros((1, 16, 16, 16, 1), "float32"), model.training_noise)
-    # E_q[log q - log p], by quadrature.
-    grid = np.linspace(-9, 9, 20001)
-    expected = sum(
-        np.trapezoid(q.pdf(grid) * (q.logpdf(grid) - stats.norm.logpdf(grid)), grid)
-        for q in (stats.norm(m, s) for m, s in zip(mean, std, strict=True))
-    )
-    assert float(parts["divergence"]) == pytest.approx(expected, rel=1e-3)
-
-
-def test_the_divergence_is_weighted_as_its_warm_up_says():
-    model = VariationalAutoencoder(*small())
-    model.compile(divergence_warmup=4)
-    for epoch, weight in [(0, 0.0), (1, 0.25), (4, 1.0), (9, 1.0)]:
-        model.begin_epoch(epoch)
-        assert float(ops.convert_to_numpy(model.divergence_weight)) == weight
-
-
 def test_an_autoencoder_learns_shapes_apart():
     generator, encoder = small()
     shapes = np.zeros((2, 16, 16, 16), "float32")
     shapes[0, :8], shapes[1, 8:] = 1, 1
-    model = VariationalAutoencoder(generator, encoder, generator_std=0.3)
-    model.compile(keras.optimizers.Adam(1e-2), divergence_warmup=40)
+    model = Autoencoder(generator, encoder, generator_std=0.3)
+    model.compile(keras.optimizers.Adam(1e-2))
     history = model.fit(np.repeat(shapes, 4, axis=0), batch_size=8, epochs=120, verbose=0).history
     assert history["squared_error"][-1] < 0.2 * history["squared_error"][0]
-    means = ops.convert_to_numpy(encoder(shapes[..., None] - 0.5))[:, :3]
-    drawn = ops.convert_to_numpy(generator(means))[..., 0] + 0.5
+    latents = ops.convert_to_numpy(encoder(shapes[..., None] - 0.5))
+    drawn = ops.convert_to_numpy(generator(latents))[..., 0] + 0.5
     assert (shapes[0] > 0.5)[drawn[0] > 0.5].mean() > 0.95
     assert (shapes[1] > 0.5)[drawn[1] > 0.5].mean() > 0.95
+
+
+def test_an_autoencoder_is_saved_and_loaded_as_any_model_of_shapes(tmp_path):
+    model = Autoencoder(*small(), generator_std=0.3, voxel_mean=0.2)
+    again = Autoencoder.from_preset(model.save_preset(tmp_path, weights_dtype="float32"))
+    assert (again.generator_std, again.voxel_mean) == (0.3, 0.2)
+    shapes = np.random.default_rng(0).random((2, 16, 16, 16, 1), dtype="float32")
+    for name, part in model.parts.items():
+        given = shapes if name == "encoder" else shapes[:, :3, 0, 0, 0]
+        found = ops.convert_to_numpy(again.parts[name](given))
+        np.testing.assert_array_equal(found, ops.convert_to_numpy(part(given)))
 
 
 def test_patches_drawn_by_a_product_are_those_of_the_convolution():

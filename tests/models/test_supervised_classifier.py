@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from descnet3d.models import networks, preset_config
-from descnet3d.models.supervised_classifier import ShapeClassifier
+from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.training.recipes import RECIPES, Recipe
 from descnet3d.training.run import train
 from descnet3d.zoo import presets
@@ -38,7 +38,7 @@ LABELS = np.arange(60) % 3
 
 @pytest.fixture(scope="module")
 def trained():
-    model = ShapeClassifier(tiny(), CLASSES)
+    model = SupervisedClassifier(tiny(), CLASSES)
     model.compile(keras.optimizers.Adam(1e-2))
     model.fit(shapes_of(LABELS), LABELS, batch_size=10, epochs=10, verbose=0)
     return model
@@ -56,7 +56,7 @@ def test_it_learns_what_tells_shapes_apart(trained):
 
 
 def test_it_measures_held_out_shapes_in_training():
-    model = ShapeClassifier(tiny(), CLASSES)
+    model = SupervisedClassifier(tiny(), CLASSES)
     batches = [(shapes_of(LABELS[:6], seed), LABELS[:6]) for seed in (2, 3)]
 
     class Held(keras.utils.PyDataset):
@@ -75,10 +75,10 @@ def test_it_measures_held_out_shapes_in_training():
 def test_a_preset_of_it_is_read_back_the_same(trained, tmp_path):
     trained.save_preset(tmp_path / "mine", weights_dtype="float32", task="classification")
     again = presets.load(tmp_path / "mine")
-    assert isinstance(again, ShapeClassifier) and again.classes == CLASSES
+    assert isinstance(again, SupervisedClassifier) and again.classes == CLASSES
     shapes = shapes_of(LABELS[:6], seed=4)
     np.testing.assert_allclose(again.probabilities(shapes), trained.probabilities(shapes), 1e-6)
-    with pytest.raises(ValueError, match="a classifier, and a descriptor is needed"):
+    with pytest.raises(ValueError, match="a SupervisedClassifier, and a descriptor is needed"):
         presets.load_descriptor(tmp_path / "mine")
 
 
@@ -135,15 +135,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
 )
 def test_labels_that_are_not_the_shapes_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        ShapeClassifier(tiny(), CLASSES).fit(shapes_of(LABELS), labels)
+        SupervisedClassifier(tiny(), CLASSES).fit(shapes_of(LABELS), labels)
 
 
 def test_networks_that_cannot_classify_are_refused():
     with pytest.raises(ValueError, match="one logit for each of the 3"):
-        ShapeClassifier(tiny(4), CLASSES)
+        SupervisedClassifier(tiny(4), CLASSES)
     plain = keras.Sequential([keras.Input((4, 4, 4, 1)), layers.Flatten(), layers.Dense(3)])
     with pytest.raises(ValueError, match="embedding"):
-        ShapeClassifier(plain, CLASSES)
+        SupervisedClassifier(plain, CLASSES)
 
 
 def test_a_recipe_without_labels_or_steps_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from descnet3d.datasets.archives import read_archive
 from descnet3d.evaluation.preset import evaluate_preset
 from descnet3d.files import OutputError
-from descnet3d.models.feature_classifier import VoxelClassifier
+from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.models.preset_config import PresetError
 from descnet3d.training.new_preset import train_preset
 from descnet3d.training.recipes import RECIPES
@@ -176,7 +176,7 @@ def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10,
     assert all(0 < accuracy < 1 for accuracy in config["validation"].values())
     found = evaluate_preset(folder, few, write=True)
     # The network is the one that it started from: so are its responses, and the figures follow.
-    start = VoxelClassifier(presets.load("synthesis_toilet_32"))
+    start = FeatureClassifier(presets.load("synthesis_toilet_32"))
     start.fit(few.occupancy[trained], few.labels[trained], few.classes)
     accuracy = start.score(few.occupancy[few.is_test], few.labels[few.is_test])
     assert found.measured["scores"]["accuracy"] == pytest.approx(accuracy, abs=0.05)
