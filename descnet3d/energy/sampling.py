@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import backend
 from descnet3d.energy.constraints import Constraint
 from descnet3d.energy.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
@@ -27,11 +28,18 @@ class LangevinSampler:
 
     Args:
         energy: E, maps positions ``[n, D, H, W, 1]`` to ``[n]``.
+        grid: ``(D, H, W)``.
         noise: where the noise comes from.
     """
 
-    def __init__(self, energy: Callable[[Any], Any], noise: keras.random.SeedGenerator) -> None:
+    def __init__(
+        self,
+        energy: Callable[[Any], Any],
+        grid: tuple[int, int, int],
+        noise: keras.random.SeedGenerator,
+    ) -> None:
         self.energy = energy
+        self.grid = grid
         self.noise = noise
         self._pieces: dict[tuple[int, bool], Any] = {}
 
@@ -42,35 +50,42 @@ class LangevinSampler:
     def sample(
         self,
         num: int,
-        grid: tuple[int, int, int],
         settings: LangevinSettings,
-        *,
-        seed: int,
+        seed: int | None = None,
+        num_steps: int | None = None,
         batch_size: int = 32,
+        progress: bool = False,
         constraint: Constraint | None = None,
         initial: np.ndarray | None = None,
-        progress: bool = False,
     ) -> np.ndarray:
         """Chains from fresh noise, or from given positions, to shapes.
 
         Args:
             num: how many.
-            grid: ``(D, H, W)``.
             settings: how; every round but the first starts from what the last one came to,
                 contracted. Given positions count as such an end.
-            seed: of the noise.
+            seed: of the noise; None for a new one.
+            num_steps: instead of the settings' own.
             batch_size: chains at a time.
-            constraint: what is held of the shapes.
-            initial: positions ``[num, D, H, W, 1]`` to start from; None for noise.
             progress: whether to show a progress bar that counts the steps.
+            constraint: what is held of the shapes; chains under it start without noise.
+            initial: positions ``[num, D, H, W, 1]`` to start from; None for noise.
 
         Returns:
             Positions ``[num, D, H, W, 1]``.
 
         Raises:
+            ValueError: when `seed`, `num_steps` or `batch_size` is out of range.
             DivergenceError: when the dynamics run off.
         """
-        self.reseed(seed)
+        require_positive_integer("batch_size", batch_size)
+        if constraint is not None:
+            # Noise would have to be found out first, and hides what is known of the shape.
+            settings = replace(settings, initial_std=0.0)
+        if num_steps is not None:
+            require_positive_integer("num_steps", num_steps)
+            settings = replace(settings, num_steps=int(num_steps))
+        self.reseed(seed_of(seed))
         steps = -(-num // batch_size) * settings.num_steps
         bar = keras.utils.Progbar(steps, unit_name="step") if progress else None
         parts = []
@@ -79,7 +94,7 @@ class LangevinSampler:
             if constraint is not None:
                 held = type(constraint)(*(ops.convert_to_tensor(each[rows]) for each in constraint))
             if initial is None:
-                shape = (min(batch_size, num - start), *grid, 1)
+                shape = (min(batch_size, num - start), *self.grid, 1)
                 first = settings.initial_std * keras.random.normal(shape, seed=self.noise)
             else:
                 first = settings.contraction * ops.convert_to_tensor(initial[rows])

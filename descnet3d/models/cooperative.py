@@ -22,6 +22,7 @@ from descnet3d.energy.langevin import LangevinSettings
 from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.latent_space import LatentSpace
+from descnet3d.models.learning import default_objectives
 from descnet3d.models.shape_model import Optimized
 from descnet3d.models.teaching import Teaching
 from descnet3d.shapes.occupancy import as_occupancy
@@ -184,9 +185,12 @@ class CooperativeNet(DescriptorNet):
         if task is not None:
             raise ValueError(f"task must be None in cooperative training, but it is {task!r}.")
         if likelihood is None:
-            default, kept = self._default_objective()
-            matching = matching or kept
-            likelihood = replace(default, weight=0.01 if matching else 1.0)
+            matching = matching or default_objectives(self.preset)[1]
+            likelihood = MaximumLikelihood(
+                weight=0.01 if matching else 1.0,
+                langevin=replace(self.revision, num_steps=20),
+                chains=ChainSettings("generator", per_step=16),
+            )
         teaching = teaching or Teaching()
         if teaching.anchor is not None and teaching.anchor.generator is not self.generator:
             raise ValueError(
@@ -237,13 +241,6 @@ class CooperativeNet(DescriptorNet):
         )
         backend.apply_gradients(self.generator_optimizer, gradients, self._taught)
         return measured
-
-    def _default_objective(self) -> tuple[MaximumLikelihood, EquilibriumMatching | None]:
-        _, matching = super()._default_objective()
-        chains = ChainSettings("generator", per_step=16)
-        return MaximumLikelihood(
-            langevin=replace(self.revision, num_steps=20), chains=chains
-        ), matching
 
     # --- What users ask of it ----------------------------------------------------------------
 

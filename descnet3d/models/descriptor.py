@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from descnet3d.arguments import require_positive_integer, seed_of
+from descnet3d.arguments import require_positive_integer
 from descnet3d.energy import backend
 from descnet3d.energy.chains import PersistentChains
 from descnet3d.energy.conditions import Recovery, Task, task_of
-from descnet3d.energy.constraints import BlockMeans, Constraint, VisibleVoxels
+from descnet3d.energy.constraints import BlockMeans, VisibleVoxels
 from descnet3d.energy.langevin import LangevinSettings
 from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.energy.sampling import LangevinSampler
-from descnet3d.models.features import pooled_responses
-from descnet3d.models.learning import EnergyLearning
+from descnet3d.models import networks
+from descnet3d.models.features import PooledResponses, Pooling
+from descnet3d.models.learning import EnergyLearning, default_objectives
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.shapes import blocks
 from descnet3d.shapes.occupancy import as_occupancy, as_visible
@@ -60,32 +61,18 @@ class DescriptorNet(ShapeModel):
         sampling: LangevinSettings | None = None,
         seed: int = 0,
     ) -> None:
-        shape = tuple(network.input_shape)
-        if len(shape) != 5 or None in shape[1:] or shape[-1] != 1:
-            raise ValueError(
-                f"network must take [n, D, H, W, 1] with a fixed grid, but it takes {list(shape)}: "
-                "build it on keras.Input((D, H, W, 1))."
-            )
-        if tuple(network.output_shape) not in ((None,), (None, 1)):
-            raise ValueError(
-                "network must give one score a shape, [n, 1] or [n], but it gives "
-                f"{list(network.output_shape)}: end it with keras.layers.Dense(1)."
-            )
+        grid = networks.grid_of_score(network)
         if not (math.isfinite(reference_std) and reference_std > 0):
             raise ValueError(f"reference_std must be positive, but it is {reference_std!r}.")
-        super().__init__(
-            grid=shape[1:4], voxel_mean=float(voxel_mean), seed=seed, name="descriptor_net"
-        )
+        super().__init__(grid=grid, voxel_mean=float(voxel_mean), seed=seed, name="descriptor_net")
         self.network = network
         self.reference_std = float(reference_std)
         self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
         self.sampling_noise = keras.random.SeedGenerator(seed)
-        self.sampler = LangevinSampler(self.energy_of, self.sampling_noise)
+        self.sampler = LangevinSampler(self.energy_of, grid, self.sampling_noise)
         self._compiled_energy = backend.compiled(self.energy_of)
-        self._compiled_features: dict[Any, Any] = {}
-
-    # --- The model ---------------------------------------------------------------------------
+        self._pooled = PooledResponses(network)
 
     def score_of(self, positions: Any) -> Any:
         """f(Y; θ), ``[n]``, of positions ``[n, D, H, W, 1]`` in model space."""
@@ -134,8 +121,6 @@ class DescriptorNet(ShapeModel):
             seed=settings.get("seed", 0),
         )
 
-    # --- Training ----------------------------------------------------------------------------
-
     def compile(
         self,
         optimizer: Any = None,
@@ -160,26 +145,16 @@ class DescriptorNet(ShapeModel):
             keras_arguments: passed on to `keras.Model.compile`.
         """
         if likelihood is None and matching is None:
-            likelihood, matching = self._default_objective()
-            task = task or self._default_task()
+            likelihood, matching = default_objectives(self.preset)
+            task = task or task_of(self.preset.get("recipe") or {})
         if optimizer is None:
             kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
             optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
-        if likelihood is not None and likelihood.chains.start not in self.chain_starts:
-            raise ValueError(
-                f"likelihood.chains of a {type(self).__name__} must start at one of "
-                f"{', '.join(self.chain_starts)}, but they start at {likelihood.chains.start!r}; "
-                "a CooperativeNet's start at its generator."
-            )
+        self.learning = EnergyLearning(self, likelihood, matching, task)
         self.likelihood, self.matching, self.task = likelihood, matching, task
         self.corruption = task.corruption if isinstance(task, Recovery) else None
-        self.learning = EnergyLearning(self, likelihood, matching, task)
         self.noise_level.assign(self.learning.temperature(0))
-        self.trackers = self.learning.trackers()
-        self.test_trackers = {
-            name: keras.metrics.Mean(name=name)
-            for name in ["energy", *(["matching_loss"] if matching else [])]
-        }
+        self.trackers, self.test_trackers = self.learning.trackers()
         super().compile(optimizer=optimizer, **keras_arguments)
         self.optimizer.build(self.trainable_variables)
 
@@ -200,8 +175,7 @@ class DescriptorNet(ShapeModel):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
         observed, constraint = self.learning.observed(data)
-        synthesized: Any = None
-        measured: dict[str, Any] = {}
+        synthesized, measured = None, {}
         if self.likelihood is not None:
             synthesized, measured = self.learning.run_chains(observed, constraint)
         measured |= self.learning.shift_modes(observed, synthesized, constraint)
@@ -210,31 +184,12 @@ class DescriptorNet(ShapeModel):
     def test_step(self, data: Any) -> dict[str, Any]:
         """The mean energy of held-out shapes and, in pretraining, their matching loss."""
         observed, constraint = self.learning.observed(data)
-        measured = {"energy": self.energy_of(observed)}
-        if self.matching is not None:
-            measured["matching_loss"] = self.matching.loss(
-                self.energy_of, observed, self.reference_std, self.sampling_noise, constraint
-            )
+        measured = self.learning.held_out(observed, constraint)
         count = ops.shape(observed)[0]
         for name, tracker in self.test_trackers.items():
             mean = ops.stop_gradient(ops.mean(measured[name]))
             tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
         return {name: tracker.result() for name, tracker in self.test_trackers.items()}
-
-    def _default_objective(self) -> tuple[MaximumLikelihood | None, EquilibriumMatching | None]:
-        recipe = self.preset.get("recipe") or {}
-        matched = recipe.get("matching_steps", 1) or recipe.get("likelihood_matching_weight", 0)
-        if self.preset and matched:
-            settings = {
-                name: recipe[f"matching_{name}"]
-                for name in ("scale", "fade_from", "least_noise")
-                if f"matching_{name}" in recipe
-            }
-            return None, EquilibriumMatching(**settings)
-        return MaximumLikelihood(), None
-
-    def _default_task(self) -> Task | None:
-        return task_of(self.preset.get("recipe") or {})
 
     # --- What users ask of it ----------------------------------------------------------------
 
@@ -268,10 +223,8 @@ class DescriptorNet(ShapeModel):
             shapes: occupancy in [0, 1], ``[n, D, H, W]``.
             batch_size: shapes at a time.
             layers: the names of the layers; None for all convolutions and dense layers.
-            regions: the grid is cut into so many regions along each axis, and pooled in each.
-            contractions: what positions in model space are multiplied by before the network sees
-                them; features are those of each, one after the other. Contracted shapes lie on the
-                way from grey to the data, where a pretrained network has most to decide.
+            regions: as of :class:`~descnet3d.models.features.Pooling`.
+            contractions: likewise.
 
         Returns:
             A float32 array ``[n, d]``, in the network's order: for each layer whose responses lie
@@ -283,15 +236,8 @@ class DescriptorNet(ShapeModel):
                 layer, or regions don't fill a layer's grid.
         """
         require_positive_integer("regions", regions)
-        key = (tuple(layers) if layers is not None else None, regions)
-        if key not in self._compiled_features:
-            self._compiled_features[key] = pooled_responses(self.network, layers, regions)
-        found = self._compiled_features[key]
-
-        def every(positions: Any) -> Any:
-            return ops.concatenate([found(size * positions) for size in contractions], axis=1)
-
-        return self._in_batches(every, shapes, batch_size)
+        pooling = Pooling(None if layers is None else tuple(layers), regions, tuple(contractions))
+        return self._in_batches(self._pooled.by(pooling), shapes, batch_size)
 
     def synthesize(
         self,
@@ -320,7 +266,7 @@ class DescriptorNet(ShapeModel):
             DivergenceError: when the dynamics run off.
         """
         require_positive_integer("num", num)
-        positions = self._sample(num, None, seed, num_steps, batch_size, progress)
+        positions = self.sampler.sample(num, self.sampling, seed, num_steps, batch_size, progress)
         return self.to_occupancy(positions)
 
     def revise(
@@ -349,14 +295,19 @@ class DescriptorNet(ShapeModel):
             Occupancy in [0, 1], float32 ``[n, D, H, W]``.
 
         Raises:
-            ValueError: when the shapes are not occupancy on the model's grid; or as in
-                `synthesize`.
+            ValueError: when the shapes don't fit the model's grid; or as in `synthesize`.
             DivergenceError: when the dynamics run off.
         """
         shapes = as_occupancy(shapes, "shapes", self.grid)
         initial = ops.convert_to_numpy(self.to_model_space(shapes))
-        positions = self._sample(
-            len(shapes), None, seed, num_steps, batch_size, progress, initial=initial
+        positions = self.sampler.sample(
+            len(shapes),
+            self._revision,
+            seed,
+            num_steps,
+            batch_size,
+            progress,
+            initial=initial,
         )
         return self.to_occupancy(positions)
 
@@ -396,7 +347,9 @@ class DescriptorNet(ShapeModel):
         visible = as_visible(visible, shapes.shape)
         values = ops.convert_to_numpy(self.to_model_space(np.where(visible, shapes, 0.0)))
         constraint = VisibleVoxels(values, visible[..., None])
-        positions = self._sample(len(shapes), constraint, seed, num_steps, batch_size, progress)
+        positions = self.sampler.sample(
+            len(shapes), self.sampling, seed, num_steps, batch_size, progress, constraint
+        )
         return np.where(visible, shapes, self.to_occupancy(positions))
 
     def super_resolve(
@@ -432,48 +385,13 @@ class DescriptorNet(ShapeModel):
             DivergenceError: when the dynamics run off.
         """
         shapes = as_occupancy(coarse, "coarse")
-        ratios = {fine / side for fine, side in zip(self.grid, shapes.shape[1:], strict=True)}
-        if len(ratios) > 1 or not ratios.pop().is_integer():
-            raise ValueError(
-                f"coarse must have grids of which the model's {list(self.grid)} is a whole "
-                f"multiple, but they are {list(shapes.shape[1:])}: average blocks of the same "
-                "number of voxels along each axis."
-            )
+        blocks.require_whole(shapes.shape[1:], self.grid)
         constraint = BlockMeans(ops.convert_to_numpy(self.to_model_space(shapes)))
-        positions = self._sample(len(shapes), constraint, seed, num_steps, batch_size, progress)
+        positions = self.sampler.sample(
+            len(shapes), self.sampling, seed, num_steps, batch_size, progress, constraint
+        )
         occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
         return blocks.with_means(occupancy, shapes)
-
-    def _sample(
-        self,
-        num: int,
-        constraint: Constraint | None,
-        seed: int | None,
-        num_steps: int | None,
-        batch_size: int,
-        progress: bool,
-        initial: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Positions ``[num, D, H, W, 1]`` by Langevin dynamics, from noise or given positions."""
-        require_positive_integer("batch_size", batch_size)
-        seed = seed_of(seed)
-        settings = self.sampling if initial is None else self._revision
-        if constraint is not None:
-            # Noise would have to be found out first, and hides what is known of the shape.
-            settings = replace(settings, initial_std=0.0)
-        if num_steps is not None:
-            require_positive_integer("num_steps", num_steps)
-            settings = replace(settings, num_steps=int(num_steps))
-        return self.sampler.sample(
-            num,
-            self.grid,
-            settings,
-            seed=seed,
-            batch_size=batch_size,
-            constraint=constraint,
-            initial=initial,
-            progress=progress,
-        )
 
     @property
     def _revision(self) -> LangevinSettings:

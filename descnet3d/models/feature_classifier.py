@@ -7,7 +7,7 @@ are the features, and a multinomial logistic regression is all that sees labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import keras
@@ -16,6 +16,7 @@ from keras import layers
 from scipy.special import softmax
 
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.features import Pooling
 from descnet3d.models.saving import SavedModel
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 
@@ -26,27 +27,13 @@ COMPONENTS = 600
 FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """Which of a descriptor's responses are the features, as `DescriptorNet.features` takes it.
-
-    Attributes:
-        layers: their names; None for the responses in space of the most filters.
-        regions: the regions along each axis in which they are pooled.
-        contractions: what shapes are multiplied by first, in model space.
-    """
-
-    layers: tuple[str, ...] | None = None
-    regions: int = 4
-    contractions: tuple[float, ...] = (0.3, 0.5, 0.7)
-
-
 class FeatureClassifier(SavedModel):
     """Tells categories by a descriptor's features and a multinomial logistic regression.
 
     Args:
         descriptor: trained without labels.
-        pooling: which of its responses are the features.
+        pooling: which of its responses are the features; where it names no layers, those in space
+            of the most filters.
 
     Attributes:
         classes: the names of the categories, once it is fitted.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,30 +14,64 @@ from descnet3d.energy import backend
 from descnet3d.models import networks
 
 
-def pooled_responses(
-    network: keras.Model, layers: Sequence[str] | None, regions: int
-) -> Callable[[Any], Any]:
-    """A compiled function from positions ``[n, D, H, W, 1]`` to features ``[n, d]``.
+@dataclass(frozen=True)
+class Pooling:
+    """Which of a network's responses are the features.
+
+    Attributes:
+        layers: the names of the layers; what None stands for is the user's to say.
+        regions: the grid is cut into so many regions along each axis, and pooled in each.
+        contractions: what positions in model space are multiplied by before the network sees them;
+            features are those of each, one after the other. Contracted shapes lie on the way from
+            grey to the data, where a pretrained network has most to decide.
+    """
+
+    layers: tuple[str, ...] | None = None
+    regions: int = 4
+    contractions: tuple[float, ...] = (0.3, 0.5, 0.7)
+
+
+class PooledResponses:
+    """The features of a network, compiled once for each way of pooling.
 
     Args:
-        network: a functional network.
-        layers: the names of its layers; None for all convolutions and dense layers.
-        regions: into how many regions each axis is cut.
-
-    Raises:
-        ValueError: when there is no such layer, or regions don't fill a layer's grid.
+        network: a functional network on positions ``[n, D, H, W, 1]``.
     """
-    intermediates = networks.intermediates(network, layers)
-    # A dictionary's order is the backend's; the features' is the network's.
-    order = [layer.name for layer in network.layers if layer.name in intermediates.output]
-    for name in order:
-        _require_regions(name, intermediates.output[name].shape, regions)
 
-    def features(positions: Any) -> Any:
-        responses = intermediates(positions)
-        return _pooled([responses[name] for name in order], regions)
+    def __init__(self, network: keras.Model) -> None:
+        self.network = network
+        self._compiled: dict[Any, Callable[[Any], Any]] = {}
 
-    return backend.compiled(features)
+    def by(self, pooling: Pooling) -> Callable[[Any], Any]:
+        """A function from positions to features ``[n, d]``.
+
+        Args:
+            pooling: how; where it names no layers, all convolutions and dense layers.
+
+        Raises:
+            ValueError: when there is no such layer, or regions don't fill a layer's grid.
+        """
+        key = (pooling.layers, pooling.regions)
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(*key)
+        found = self._compiled[key]
+        return lambda positions: ops.concatenate(
+            [found(size * positions) for size in pooling.contractions], axis=1
+        )
+
+    def _compile(self, layers: tuple[str, ...] | None, regions: int) -> Callable[[Any], Any]:
+        intermediates = networks.intermediates(self.network, layers)
+        # A dictionary's order is the backend's; the features' is the network's.
+        names = [layer.name for layer in self.network.layers]
+        order = [name for name in names if name in intermediates.output]
+        for name in order:
+            _require_regions(name, intermediates.output[name].shape, regions)
+
+        def features(positions: Any) -> Any:
+            responses = intermediates(positions)
+            return _pooled([responses[name] for name in order], regions)
+
+        return backend.compiled(features)
 
 
 def _grid_of(shape: tuple[int, ...]) -> tuple[int, int, int] | None:

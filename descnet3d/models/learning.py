@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
     from descnet3d.models.descriptor import DescriptorNet
 
 
+def default_objectives(
+    preset: Mapping[str, Any],
+) -> tuple[MaximumLikelihood | None, EquilibriumMatching | None]:
+    """What a model goes on learning by: its preset's matching, or else maximum likelihood."""
+    recipe = preset.get("recipe") or {}
+    matched = recipe.get("matching_steps", 1) or recipe.get("likelihood_matching_weight", 0)
+    if not (preset and matched):
+        return MaximumLikelihood(), None
+    settings = {
+        name: recipe[f"matching_{name}"]
+        for name in ("scale", "fade_from", "least_noise")
+        if f"matching_{name}" in recipe
+    }
+    return None, EquilibriumMatching(**settings)
+
+
 class EnergyLearning:
     """The parts of a training iteration, for the objectives that a model was compiled with.
 
@@ -30,6 +47,9 @@ class EnergyLearning:
 
     Attributes:
         chains: those that persist between iterations, if any.
+
+    Raises:
+        ValueError: when chains start where those of such a model can't.
     """
 
     def __init__(
@@ -39,20 +59,30 @@ class EnergyLearning:
         matching: EquilibriumMatching | None,
         task: Task | None,
     ) -> None:
+        if likelihood is not None and likelihood.chains.start not in model.chain_starts:
+            raise ValueError(
+                f"likelihood.chains of a {type(model).__name__} must start at one of "
+                f"{', '.join(model.chain_starts)}, but they start at {likelihood.chains.start!r}; "
+                "a CooperativeNet's start at its generator."
+            )
         self.model, self.likelihood, self.matching, self.task = model, likelihood, matching, task
         self.chains: PersistentChains | None = None
         if likelihood is not None and likelihood.chains.start == "persistent" and task is None:
             initial_std = likelihood.langevin.initial_std
             self.chains = PersistentChains(likelihood.chains, model.grid, model.seed, initial_std)
 
-    def trackers(self) -> dict[str, keras.metrics.Metric]:
-        """A metric for each figure that training measures."""
-        names = ["matching_loss"] if self.matching else []
+    def trackers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A metric for each figure of training, and for each of held-out shapes."""
+        held_out = ["energy", *(["matching_loss"] if self.matching else [])]
+        names = held_out[1:]
         if self.likelihood is not None:
             names += ["value", "score_observed", "score_synthesized", "gradient_norm"]
             names += ["reconstruction_error", "chain_range"]
         kinds = {"chain_range": Maximum}
-        return {name: kinds.get(name, keras.metrics.Mean)(name=name) for name in names}
+        return (
+            {name: kinds.get(name, keras.metrics.Mean)(name=name) for name in names},
+            {name: keras.metrics.Mean(name=name) for name in held_out},
+        )
 
     def temperature(self, epoch: int) -> float:
         """The temperature of an epoch's Langevin noise."""
@@ -118,6 +148,16 @@ class EnergyLearning:
             "reconstruction_error": ops.mean(ops.square(difference)),
             "chain_range": ops.max(ops.abs(synthesized)),
         }
+
+    def held_out(self, observed: Any, constraint: Constraint | None) -> dict[str, Any]:
+        """The energies of held-out shapes and, in pretraining, their matching loss."""
+        model = self.model
+        measured = {"energy": model.energy_of(observed)}
+        if self.matching is not None:
+            measured["matching_loss"] = self.matching.loss(
+                model.energy_of, observed, model.reference_std, model.sampling_noise, constraint
+            )
+        return measured
 
     def shift_modes(
         self, observed: Any, synthesized: Any | None, constraint: Constraint | None = None

@@ -239,6 +239,29 @@ def build(name: str, size: int = 32, reference_std: float = 0.5) -> keras.Model:
     return base(size, channels=channels, code=code, reference_std=reference_std)
 
 
+def grid_of_score(network: keras.Model) -> tuple[int, int, int]:
+    """The grid ``(D, H, W)`` of a network that can be a score f(Y).
+
+    Args:
+        network: its first input are the shapes; what other inputs condition it on is free.
+
+    Raises:
+        ValueError: when it takes or gives something else.
+    """
+    shape = tuple(network.inputs[0].shape)
+    if len(shape) != 5 or None in shape[1:] or shape[-1] != 1:
+        raise ValueError(
+            f"network must take [n, D, H, W, 1] with a fixed grid, but it takes {list(shape)}: "
+            "build it on keras.Input((D, H, W, 1))."
+        )
+    if tuple(network.output_shape) not in ((None,), (None, 1)):
+        raise ValueError(
+            "network must give one score a shape, [n, 1] or [n], but it gives "
+            f"{list(network.output_shape)}: end it with keras.layers.Dense(1)."
+        )
+    return shape[1], shape[2], shape[3]
+
+
 def intermediates(network: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
     """The network with the responses of its convolutions and dense layers as outputs, by name.
 

@@ -35,6 +35,16 @@ def average(shapes: Any, ratio: int) -> np.ndarray:
     return _gathered(shapes, grid).mean(axis=-1, dtype=np.float64).astype(np.float32)
 
 
+def require_whole(coarse: tuple[int, ...], grid: tuple[int, ...]) -> None:
+    """Raises a ValueError where a grid is not the same whole multiple of each coarse side."""
+    ratios = {fine / side for fine, side in zip(grid, coarse, strict=True)}
+    if len(ratios) > 1 or not ratios.pop().is_integer():
+        raise ValueError(
+            f"coarse must have grids of which the model's {list(grid)} is a whole multiple, but "
+            f"they are {list(coarse)}: average blocks of the same number of voxels along each axis."
+        )
+
+
 def spread(coarse: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
     """Each number repeated over its block: ``[n, d, h, w]`` to ``[n, D, H, W]``."""
     for axis, side in enumerate(grid, start=1):

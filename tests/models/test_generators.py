@@ -13,10 +13,10 @@ from descnet3d.models.autoencoder import Autoencoder
 def small(latents=3, size=16):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((size, size, size, 1))
-    hidden = keras.layers.Dense(8, activation="silu")(keras.layers.Flatten()(inputs))
+    flat = keras.layers.Flatten()(inputs)
     return (
         generators.generator(size, seed_channels=2, latents=latents, hidden=8, width=4),
-        keras.Model(inputs, keras.layers.Dense(latents)(hidden)),
+        keras.Model(inputs, keras.layers.Dense(latents)(flat)),
     )
 
 
@@ -69,9 +69,10 @@ def test_principal_components_are_whitened_and_agree_with_a_singular_value_decom
 
 
 def test_an_autoencoder_learns_shapes_apart():
-    generator, encoder = small()
+    generator, _ = small(latents=1)
     shapes = np.zeros((2, 16, 16, 16), "float32")
     shapes[0, :8], shapes[1, 8:] = 1, 1
+    encoder = generators.principal_encoder(shapes, latents=1)
     model = Autoencoder(generator, encoder, generator_std=0.3)
     model.compile(keras.optimizers.Adam(1e-2))
     history = model.fit(np.repeat(shapes, 4, axis=0), batch_size=8, epochs=120, verbose=0).history
