@@ -175,7 +175,8 @@ class DescriptorNet(ShapeModel):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration: mode seeking from the chains, then mode shifting by the optimizer."""
         observed, constraint = self.learning.observed(data)
-        synthesized, measured = None, {}
+        synthesized: Any = None
+        measured: dict[str, Any] = {}
         if self.likelihood is not None:
             synthesized, measured = self.learning.run_chains(observed, constraint)
         measured |= self.learning.shift_modes(observed, synthesized, constraint)
