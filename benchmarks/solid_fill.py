@@ -20,7 +20,7 @@ from skimage.measure import marching_cubes
 
 from descnet3d.datasets.archives import read_archive
 from descnet3d.datasets.mesh_files import read_mesh
-from descnet3d.shapes import fill
+from descnet3d.shapes import fill, transform
 from descnet3d.shapes.mesh import Mesh
 from descnet3d.shapes.surfaces import open3d
 from descnet3d.shapes.voxelize import voxelize
@@ -77,7 +77,9 @@ def winding_numbers(corners):
 def methods(mesh, with_winding):
     """Each method's name and grid."""
     shape = voxelize(mesh, SIZE, fill="surface")
-    surface, corners = shape.occupancy, shape.transform.to_grid(mesh.vertices)[mesh.triangles]
+    surface, placed = shape.occupancy, shape.transform
+    upright = mesh.vertices[mesh.triangles] @ transform.upright(placed.up, placed.turn).T
+    corners = (upright - placed.offset) / placed.scale
     axes = np.concatenate([np.eye(3), -np.eye(3)]) + 1e-4 * np.array([0.3, 0.5, 0.7])
     by_axis, around = ray_crossings(corners, axes), ray_crossings(corners, spread_directions(26))
     flood, hidden = fill.unreachable(surface), fill.hidden(surface)

@@ -32,15 +32,6 @@ class VoxelArchive(NamedTuple):
     is_test: np.ndarray
     ids: tuple[str, ...]
 
-    def select(self, rows: np.ndarray) -> VoxelArchive:
-        """The shapes of these rows, in their order; `classes` stays complete."""
-        return self._replace(
-            occupancy=self.occupancy[rows],
-            labels=self.labels[rows],
-            is_test=self.is_test[rows],
-            ids=tuple(self.ids[row] for row in rows),
-        )
-
 
 def read_archive(
     path: str | os.PathLike, category: str | None = None, split: str | None = None

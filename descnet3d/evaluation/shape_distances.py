@@ -37,26 +37,6 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray
     return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
 
 
-def chamfer_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Chamfer distance of every shape of one set to every shape of another.
-
-    CD(A, B) = mean over a in A of min over b in B of ‖a - b‖², plus the same with A and B changed
-    over, of the centres of occupied voxels that touch an empty one, where the grid's side is 1. An
-    empty shape is as far from any other as the grid's diagonal goes, each way.
-
-    Args:
-        first: occupancy ``[n, D, H, W]``, thresholded at 0.5.
-        second: occupancy ``[m, D, H, W]``, likewise.
-
-    Returns:
-        A float64 array ``[n, m]``.
-
-    Raises:
-        ValueError: when the grids differ.
-    """
-    return Surfaces.of(first).chamfer_distance(Surfaces.of(second))
-
-
 def surface_voxels(shapes: np.ndarray) -> np.ndarray:
     """Occupied voxels of which a face touches an empty voxel or the grid's end, bool."""
     solid = np.pad(np.asarray(shapes) > THRESHOLD, ((0, 0), *[(1, 1)] * 3))
@@ -98,7 +78,11 @@ class Surfaces:
         return replace(self, points=self.points[rows], reach=self.reach[rows])
 
     def chamfer_distance(self, other: Surfaces) -> np.ndarray:
-        """The distance of every shape to every other's, ``[n, m]``: see :func:`chamfer_distance`.
+        """Chamfer distance of every shape to every other's, a float64 array ``[n, m]``.
+
+        CD(A, B) = mean over a in A of min over b in B of ‖a - b‖², plus the same with A and B
+        changed over, of the centres of occupied voxels that touch an empty one, where the grid's
+        side is 1. An empty shape is as far from any other as the grid's diagonal goes, each way.
 
         Raises:
             ValueError: when the grids differ.

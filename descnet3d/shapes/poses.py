@@ -38,7 +38,9 @@ def pad(occupancy, size: int = 32) -> np.ndarray:
     Raises:
         ValueError: there are fewer than three axes, or a side is longer than `size`.
     """
-    grids = _grids(occupancy)
+    grids = np.asarray(occupancy)
+    if grids.ndim < 3:
+        raise ValueError(f"occupancy must be [..., D, H, W], and came as {list(grids.shape)}")
     if max(grids.shape[-3:]) > size:
         raise ValueError(
             f"occupancy has grids of {list(grids.shape[-3:])}, which do not fit into {size}; "
@@ -47,37 +49,3 @@ def pad(occupancy, size: int = 32) -> np.ndarray:
     left_over = [size - side for side in grids.shape[-3:]]
     widths = [(over // 2, over - over // 2) for over in left_over]
     return np.pad(grids, [(0, 0)] * (grids.ndim - 3) + widths)
-
-
-def crop(occupancy, size: int = 30) -> np.ndarray:
-    """The middle of grids: what `pad` was given, where it lies in the result of `pad`.
-
-    Args:
-        occupancy: `[..., D, H, W]`, of any type.
-        size: the side of the middle.
-
-    Returns:
-        `[..., size, size, size]`.
-
-    Raises:
-        ValueError: there are fewer than three axes, a side is shorter than `size`, or something
-            occupied lies outside the middle.
-    """
-    grids = _grids(occupancy)
-    if min(grids.shape[-3:]) < size or size < 1:
-        raise ValueError(
-            f"occupancy has grids of {list(grids.shape[-3:])}, which have no middle of side {size}"
-        )
-    starts = [(side - size) // 2 for side in grids.shape[-3:]]
-    x, y, z = (slice(start, start + size) for start in starts)
-    middle = grids[..., x, y, z]
-    if np.count_nonzero(middle) != np.count_nonzero(grids):
-        raise ValueError(f"occupancy has voxels outside the middle of side {size}: nothing is cut")
-    return np.ascontiguousarray(middle)
-
-
-def _grids(occupancy) -> np.ndarray:
-    grids = np.asarray(occupancy)
-    if grids.ndim < 3:
-        raise ValueError(f"occupancy must be [..., D, H, W], and came as {list(grids.shape)}")
-    return grids

@@ -1,4 +1,4 @@
-"""Where a grid lies in the coordinates of the mesh that it was made from, and the way back.
+"""Where a grid lies in the coordinates of the mesh that it was made from.
 
 Voxel `[i, j, k]` fills the cube from (i, j, k) to (i+1, j+1, k+1) of the grid's coordinates, in
 which z is up; a mesh has units of its own, and may have y up.
@@ -42,18 +42,6 @@ class GridTransform:
         if not math.isfinite(self.turn):
             raise ValueError(f"turn must be a number of degrees, and came as {self.turn}")
         check_up(self.up)
-
-    def to_grid(self, points) -> np.ndarray:
-        """Points of the mesh, in the grid's coordinates.
-
-        Args:
-            points: `[..., 3]`, in the mesh's units.
-
-        Returns:
-            float64 `[..., 3]`, in voxels.
-        """
-        turned = np.asarray(points, np.float64) @ upright(self.up, self.turn).T
-        return (turned - self.offset) / self.scale
 
     def to_mesh(self, points) -> np.ndarray:
         """Points of the grid, in the mesh's coordinates.

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from archive_rows import rows_of
 
 from descnet3d.datasets.archives import VoxelArchive, read_archive
 from descnet3d.evaluation import paper, reconstruction
@@ -51,8 +52,8 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     archive = read_archive(modelnet10)
     order = np.random.default_rng(0).permutation(len(archive.labels))
     test, trained = order[archive.is_test[order]][:60], order[~archive.is_test[order]][:200]
-    few = archive.select(test)
-    archive = archive.select(np.concatenate([trained, test]))
+    few = rows_of(archive, test)
+    archive = rows_of(archive, np.concatenate([trained, test]))
     every = presets.list_presets()
     names = ("classifier_modelnet10_32", "features_modelnet10_32")
     kept = [one for one in every if one.category == "toilet" or one.id in names]

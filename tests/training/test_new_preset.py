@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from archive_rows import rows_of
 from PIL import Image
 
 from descnet3d.datasets.archives import read_archive
@@ -70,7 +71,7 @@ def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, t
     archive = read_archive(modelnet10, "toilet")
     few = np.flatnonzero(archive.is_test)[:6], np.flatnonzero(~archive.is_test)[:16]
     rows = np.concatenate(few)
-    archive = archive.select(rows)
+    archive = rows_of(archive, rows)
     recipe = replace(RECIPES[task], matching_steps=4, sampling_steps=6)
     folder = tmp_path / "toilets"
     train_preset(archive.occupancy[6:], recipe, folder, category="toilet")
@@ -110,7 +111,7 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
     archive = read_archive(modelnet10)
     own = archive.labels == archive.classes.index("toilet")
     few = [np.flatnonzero(own & archive.is_test)[:8], np.flatnonzero(~archive.is_test)[::20]]
-    archive = archive.select(np.concatenate(few))
+    archive = rows_of(archive, np.concatenate(few))
     table = evaluate_preset(folder, archive, num=4, write=True).printed
     config = json.loads((folder / "config.json").read_text())
     assert config["id"] == "cooperative_toilet_32" and config["model"]["class"] == "CooperativeNet"
@@ -141,7 +142,7 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
     )
     model = presets.load(folder)
     assert model.classes == archive.classes and model.preset["category"] == "modelnet10"
-    archive = archive.select(np.arange(0, len(archive.labels), 8))
+    archive = rows_of(archive, np.arange(0, len(archive.labels), 8))
     table = evaluate_preset(folder, archive, write=True).printed
     scores = json.loads((folder / "config.json").read_text())["scores"]
     test = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
@@ -158,7 +159,7 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
 @pytest.mark.slow
 def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10, tmp_path):
     archive = read_archive(modelnet10)
-    few = archive.select(np.random.default_rng(0).permutation(len(archive.labels))[:120])
+    few = rows_of(archive, np.random.default_rng(0).permutation(len(archive.labels))[:120])
     recipe = replace(RECIPES["features"], start="synthesis_toilet_32", matching_steps=0)
     trained, folder = ~few.is_test, tmp_path / "features"
     with pytest.raises(ValueError, match="labels of at least two categories"):

@@ -1,6 +1,8 @@
 """The presets that are shipped, held to what their cards say of them."""
 
 import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,23 @@ def test_a_preset_is_small_described_and_whole(name):
         assert f"{value:.4g}" in card, name
     for file in ("recipe.flags", "sheet.png"):
         assert (preset.path / file).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+def test_every_preset_loads_with_the_energies_that_it_always_had():
+    """Two shapes of noise each: energies or, of a classifier, probabilities.
+
+    On one machine they are the same bit for bit; another's rounding differs by less than 1e-5.
+    """
+    recorded = json.loads((Path(__file__).parent / "shipped_energies.json").read_text())
+    assert set(recorded) == set(SHIPPED)
+    noise = np.random.default_rng(0)
+    for name in sorted(recorded):
+        model = presets.load(name)
+        shapes = (noise.random((2, *model.grid)) < 0.1).astype("float32")
+        found = model.energy(shapes) if hasattr(model, "energy") else model.probabilities(shapes)
+        np.testing.assert_allclose(np.ravel(found), recorded[name], rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
