@@ -10,7 +10,7 @@ from descnet3d.energy import latents
 from descnet3d.energy.conditions import Task
 from descnet3d.evaluation import classification, reconstruction
 from descnet3d.models.cooperative import CooperativeNet
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.shapes import sheets
 
 COLUMNS = 9
@@ -93,7 +93,7 @@ def save_judged(
 
 
 def save_model_sheet(
-    model: DescriptorNet,
+    model: EnergyBasedModel,
     task: Task | None,
     shapes: np.ndarray,
     path: Path,

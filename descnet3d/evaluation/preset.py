@@ -15,7 +15,7 @@ from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_m
 from descnet3d.evaluation.synthesis import Reference, evaluate_synthesis, table
 from descnet3d.files import replacing
 from descnet3d.models.cooperative import CooperativeNet
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.preset_config import CONFIG, as_json, read_config
 from descnet3d.zoo import cards, presets
 
@@ -100,7 +100,7 @@ def _judge(model: classification.Classifier, archive: VoxelArchive) -> Finding:
 
 
 def _ask(
-    model: DescriptorNet,
+    model: EnergyBasedModel,
     archive: VoxelArchive,
     category: str | None,
     task: Task | str | None,

@@ -12,7 +12,7 @@ from scipy import ndimage
 from descnet3d.datasets.archives import VoxelArchive, find_label
 from descnet3d.energy.conditions import Recovery, Task
 from descnet3d.evaluation import shape_distances
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.shapes import blocks, corruptions
 
 
@@ -79,7 +79,7 @@ def batch_size(grid: tuple[int, ...]) -> int:
 
 
 def solve(
-    model: DescriptorNet, problem: Problem, *, seed: int = 0, progress: bool = False
+    model: EnergyBasedModel, problem: Problem, *, seed: int = 0, progress: bool = False
 ) -> np.ndarray:
     """What a model makes of the problems, occupancy ``[n, D, H, W]``."""
     options: dict[str, Any] = {
@@ -155,7 +155,7 @@ def baselines(task: Task) -> dict[str, Callable[[Problem, np.ndarray], np.ndarra
 
 
 def evaluate_reconstruction(
-    model: DescriptorNet,
+    model: EnergyBasedModel,
     task: Task,
     archive: VoxelArchive,
     category: str,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from descnet3d.datasets.archives import VoxelArchive, find_label
-from descnet3d.evaluation import set_scores, shape_distances
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.evaluation import pieces, set_scores, shape_distances
+from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
 
 COPY_IOU = 0.98
@@ -34,6 +34,9 @@ class SynthesisScores:
         copies: the share whose IoU with a training shape is above 0.98.
         empty: how many are empty.
         alike: how many are identical to an earlier one.
+        one_piece: the share of those in one piece; voxels that touch at a corner are joined.
+        largest_piece: the mean share of a shape's voxels that are in its largest piece.
+        surface_to_volume: the mean number of exposed faces for each occupied voxel.
         pairwise_iou: mean IoU of the pairs; the lower, the more diverse.
         coverage: the share of the test shapes that are the nearest of one of them, by IoU.
         matching_distance: the mean of 1 - IoU of a test shape and the nearest of them.
@@ -63,6 +66,9 @@ class SynthesisScores:
     class_probability: float | None = None
     inception_score: float | None = None
     frechet_distance: float | None = None
+    one_piece: float | None = None
+    largest_piece: float | None = None
+    surface_to_volume: float | None = None
 
     def as_dict(self) -> dict[str, int | float]:
         """The scores that there are, by name."""
@@ -162,6 +168,7 @@ def score_shapes(
         class_probability=judged.get("class_probability"),
         inception_score=judged.get("inception_score"),
         frechet_distance=judged.get("frechet_distance"),
+        **pieces.raggedness(shapes > shape_distances.THRESHOLD),
     )
 
 
@@ -220,7 +227,7 @@ def score_real_shapes(reference: Reference, num: int, seed: int = 0) -> Synthesi
 
 
 def evaluate_synthesis(
-    model: DescriptorNet,
+    model: EnergyBasedModel,
     reference: Reference,
     *,
     num: int = 64,
@@ -244,7 +251,7 @@ def evaluate_synthesis(
     return score_shapes(shapes, reference), score_real_shapes(reference, num, seed)
 
 
-def require_grid(model: DescriptorNet, archive: VoxelArchive) -> None:
+def require_grid(model: EnergyBasedModel, archive: VoxelArchive) -> None:
     """Raise a ValueError where an archive's shapes are on other grids than a model's."""
     if archive.occupancy.shape[1:] != model.grid:
         raise ValueError(

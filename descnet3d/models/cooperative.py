@@ -292,6 +292,7 @@ class CooperativeNet(DescriptorNet):
         self,
         num: int,
         *,
+        category: str | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,
@@ -301,6 +302,7 @@ class CooperativeNet(DescriptorNet):
 
         Args:
             num: how many.
+            category: a generator knows none.
             seed: the same seed gives the same latents everywhere, and the same shapes on the same
                 backend and machine; None gives new ones.
             num_steps: Langevin steps, instead of the model's own `revision.num_steps`.
@@ -316,7 +318,12 @@ class CooperativeNet(DescriptorNet):
         """
         generated = self.generate(num, seed=seed)
         return self.revise(
-            generated, seed=seed, num_steps=num_steps, batch_size=batch_size, progress=progress
+            generated,
+            category=category,
+            seed=seed,
+            num_steps=num_steps,
+            batch_size=batch_size,
+            progress=progress,
         )
 
     def encode(self, shapes: Any, *, num_steps: int = 100) -> np.ndarray:

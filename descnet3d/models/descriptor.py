@@ -8,27 +8,22 @@ from dataclasses import asdict
 from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
 
-from descnet3d.arguments import require_positive_integer
 from descnet3d.energy import backend
 from descnet3d.energy.chains import PersistentChains
 from descnet3d.energy.conditions import Recovery, Task, task_of
-from descnet3d.energy.constraints import BlockMeans, VisibleVoxels
 from descnet3d.energy.langevin import LangevinSettings
 from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.energy.sampling import LangevinSampler
 from descnet3d.models import networks
-from descnet3d.models.features import PooledResponses, Pooling
+from descnet3d.models.energy_based import EnergyBasedModel
+from descnet3d.models.features import PooledResponses
 from descnet3d.models.learning import EnergyLearning, default_objectives
-from descnet3d.models.shape_model import ShapeModel
-from descnet3d.shapes import blocks
-from descnet3d.shapes.occupancy import as_occupancy, as_visible
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class DescriptorNet(ShapeModel):
+class DescriptorNet(EnergyBasedModel):
     """An energy-based model of shapes, p(Y; θ) ∝ exp(f(Y; θ)) p₀(Y), with p₀ = N(0, s²) (eq. 1).
 
     Occupancy comes in and goes out. Inside, in model space, Y is the occupancy minus `voxel_mean`,
@@ -86,11 +81,6 @@ class DescriptorNet(ShapeModel):
     def energy_of(self, positions: Any) -> Any:
         """E(Y) = ‖Y‖²/2s² - f(Y), ``[n]``, of positions in model space (eqs. 1 and 5)."""
         return self.reference_energy_of(positions) - self.score_of(positions)
-
-    def to_occupancy(self, positions: Any) -> np.ndarray:
-        """Positions as occupancy in [0, 1], a float32 array ``[n, D, H, W]``."""
-        occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
-        return np.clip(occupancy, 0.0, 1.0).astype(np.float32)
 
     def call(self, occupancy: Any) -> Any:
         """The energy of occupancy ``[n, D, H, W]``, as a tensor ``[n]``."""
@@ -191,210 +181,3 @@ class DescriptorNet(ShapeModel):
             mean = ops.stop_gradient(ops.mean(measured[name]))
             tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
         return {name: tracker.result() for name, tracker in self.test_trackers.items()}
-
-    # --- What users ask of it ----------------------------------------------------------------
-
-    def energy(self, shapes: Any, batch_size: int = 32) -> np.ndarray:
-        """E(Y; θ) of each shape, up to the constant log Z: the lower, the likelier.
-
-        Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
-            batch_size: shapes at a time.
-
-        Returns:
-            A float32 array ``[n]``.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid.
-        """
-        return self._in_batches(self._compiled_energy, shapes, batch_size)
-
-    def features(
-        self,
-        shapes: Any,
-        batch_size: int = 32,
-        *,
-        layers: Sequence[str] | None = None,
-        regions: int = 1,
-        contractions: Sequence[float] = (1.0,),
-    ) -> np.ndarray:
-        """What the network sees in each shape: its intermediate responses, pooled over space.
-
-        Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
-            batch_size: shapes at a time.
-            layers: the names of the layers; None for all convolutions and dense layers.
-            regions: as of :class:`~descnet3d.models.features.Pooling`.
-            contractions: likewise.
-
-        Returns:
-            A float32 array ``[n, d]``, in the network's order: for each layer whose responses lie
-            in space (convolutions, responses of patches) the mean and the maximum of each filter's
-            in each region, and the responses of the other dense layers.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid, there is no such
-                layer, or regions don't fill a layer's grid.
-        """
-        require_positive_integer("regions", regions)
-        pooling = Pooling(None if layers is None else tuple(layers), regions, tuple(contractions))
-        return self._in_batches(self._pooled.by(pooling), shapes, batch_size)
-
-    def synthesize(
-        self,
-        num: int,
-        *,
-        seed: int | None = None,
-        num_steps: int | None = None,
-        batch_size: int = 32,
-        progress: bool = False,
-    ) -> np.ndarray:
-        """New shapes, by Langevin dynamics from fresh noise.
-
-        Args:
-            num: how many.
-            seed: the same seed gives the same shapes on the same backend and machine (elsewhere,
-                rounding moves single voxels); None gives new ones.
-            num_steps: Langevin steps, instead of the model's own `sampling.num_steps`.
-            batch_size: shapes at a time; another size gives other shapes.
-            progress: whether to show a progress bar with the time left.
-
-        Returns:
-            Occupancy in [0, 1], float32 ``[num, D, H, W]``.
-
-        Raises:
-            ValueError: when `num`, `num_steps`, `seed` or `batch_size` is out of range.
-            DivergenceError: when the dynamics run off.
-        """
-        require_positive_integer("num", num)
-        positions = self.sampler.sample(num, self.sampling, seed, num_steps, batch_size, progress)
-        return self.to_occupancy(positions)
-
-    def revise(
-        self,
-        shapes: Any,
-        *,
-        seed: int | None = None,
-        num_steps: int | None = None,
-        batch_size: int = 32,
-        progress: bool = False,
-    ) -> np.ndarray:
-        """Given shapes, moved towards the modes near them by Langevin dynamics.
-
-        It starts from the shapes contracted towards grey (`sampling.contraction`), so that their
-        details are decided anew.
-
-        Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
-            seed: as in `synthesize`; what it changes is the noise, of which there is none at a
-                temperature of 0.
-            num_steps: as in `synthesize`.
-            batch_size: as in `synthesize`.
-            progress: as in `synthesize`.
-
-        Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``.
-
-        Raises:
-            ValueError: when the shapes don't fit the model's grid; or as in `synthesize`.
-            DivergenceError: when the dynamics run off.
-        """
-        shapes = as_occupancy(shapes, "shapes", self.grid)
-        initial = ops.convert_to_numpy(self.to_model_space(shapes))
-        positions = self.sampler.sample(
-            len(shapes),
-            self._revision,
-            seed,
-            num_steps,
-            batch_size,
-            progress,
-            initial=initial,
-        )
-        return self.to_occupancy(positions)
-
-    def recover(
-        self,
-        occupancy: Any,
-        visible: Any,
-        *,
-        seed: int | None = None,
-        num_steps: int | None = None,
-        batch_size: int = 32,
-        progress: bool = False,
-    ) -> np.ndarray:
-        """Shapes whose hidden voxels are filled in, by Langevin dynamics under a projection.
-
-        The hidden voxels start from grey, and after every step the visible ones are put back:
-        samples of p(Y_M | Y_visible), or, at a temperature of 0, a mode of it that no seed changes.
-
-        Args:
-            occupancy: corrupted shapes in [0, 1], ``[n, D, H, W]``; what hidden voxels hold doesn't
-                matter.
-            visible: bool, of the same shape: True where a voxel is to be believed.
-            seed: as in `synthesize`.
-            num_steps: as in `synthesize`.
-            batch_size: as in `synthesize`.
-            progress: as in `synthesize`.
-
-        Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``; visible voxels come back untouched.
-
-        Raises:
-            ValueError: when `occupancy` isn't that on the model's grid, or `visible` not bool of
-                its shape; or as in `synthesize`.
-            DivergenceError: when the dynamics run off.
-        """
-        shapes = as_occupancy(occupancy, "occupancy", self.grid)
-        visible = as_visible(visible, shapes.shape)
-        values = ops.convert_to_numpy(self.to_model_space(np.where(visible, shapes, 0.0)))
-        constraint = VisibleVoxels(values, visible[..., None])
-        positions = self.sampler.sample(
-            len(shapes), self.sampling, seed, num_steps, batch_size, progress, constraint
-        )
-        return np.where(visible, shapes, self.to_occupancy(positions))
-
-    def super_resolve(
-        self,
-        coarse: Any,
-        *,
-        seed: int | None = None,
-        num_steps: int | None = None,
-        batch_size: int = 32,
-        progress: bool = False,
-    ) -> np.ndarray:
-        """Shapes on the model's grid whose block averages are the given coarse shapes.
-
-        The dynamics start from the coarse shapes, and after every step each block is shifted back
-        to its average: samples of p(Y_high | Y_low), or, at a temperature of 0, a mode of it that
-        no seed changes.
-
-        Args:
-            coarse: block averages in [0, 1], ``[n, d, h, w]``; the model's grid has to be the same
-                multiple of each side.
-            seed: as in `synthesize`.
-            num_steps: as in `synthesize`.
-            batch_size: as in `synthesize`.
-            progress: as in `synthesize`.
-
-        Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``, whose blocks have exactly (to float32
-            rounding) the given averages.
-
-        Raises:
-            ValueError: when `coarse` isn't occupancy, or its grid doesn't divide the model's; or as
-                in `synthesize`.
-            DivergenceError: when the dynamics run off.
-        """
-        shapes = as_occupancy(coarse, "coarse")
-        blocks.require_whole(shapes.shape[1:], self.grid)
-        constraint = BlockMeans(ops.convert_to_numpy(self.to_model_space(shapes)))
-        positions = self.sampler.sample(
-            len(shapes), self.sampling, seed, num_steps, batch_size, progress, constraint
-        )
-        occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
-        return blocks.with_means(occupancy, shapes)
-
-    @property
-    def _revision(self) -> LangevinSettings:
-        """How given shapes are revised."""
-        return self.sampling

@@ -35,11 +35,15 @@ class PooledResponses:
     """The features of a network, compiled once for each way of pooling.
 
     Args:
-        network: a functional network on positions ``[n, D, H, W, 1]``.
+        network: a functional network on positions ``[n, D, H, W, 1]``, or on more.
+        inputs_of: makes the network's inputs of positions, where it takes more.
     """
 
-    def __init__(self, network: keras.Model) -> None:
+    def __init__(
+        self, network: keras.Model, inputs_of: Callable[[Any], Any] = lambda positions: positions
+    ) -> None:
         self.network = network
+        self.inputs_of = inputs_of
         self._compiled: dict[Any, Callable[[Any], Any]] = {}
 
     def by(self, pooling: Pooling) -> Callable[[Any], Any]:
@@ -68,7 +72,7 @@ class PooledResponses:
             _require_regions(name, intermediates.output[name].shape, regions)
 
         def features(positions: Any) -> Any:
-            responses = intermediates(positions)
+            responses = intermediates(self.inputs_of(positions))
             return _pooled([responses[name] for name in order], regions)
 
         return backend.compiled(features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,23 +25,41 @@ class ModelClass(NamedTuple):
         name: what it is called there.
         parts: the networks that it is made of, in the order of their weights.
         settings: what it cannot do without, beside them.
+        optional: networks that it may have as well, after those.
     """
 
     module: str
     name: str
     parts: tuple[str, ...]
     settings: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    def parts_in(self, model: Mapping[str, Any]) -> tuple[str, ...]:
+        """The networks that a config's description of a model has."""
+        return (*self.parts, *(name for name in self.optional if model.get(name)))
 
     def load(self) -> Any:
         """The class itself, which loads Keras."""
         return getattr(importlib.import_module(self.module), self.name)
 
 
+# A preset without weights of its own: another one's, bound to one category.
+BOUND = "BoundToCategory"
 _ENERGY = ("voxel_mean", "reference_std", "sampling")
 # By the names that configs have for them, which stay when a class is called something else.
 CLASSES = {
     "DescriptorNet": ModelClass(
         "descnet3d.models.descriptor", "DescriptorNet", ("network",), _ENERGY
+    ),
+    "AnnealedDescriptor": ModelClass(
+        "descnet3d.models.annealed",
+        "AnnealedDescriptor",
+        ("network",),
+        (*_ENERGY, "classes", "category"),
+        optional=("field",),
+    ),
+    BOUND: ModelClass(
+        "descnet3d.models.annealed", "AnnealedDescriptor", (), ("shares", "category")
     ),
     "CooperativeNet": ModelClass(
         "descnet3d.models.cooperative",
@@ -106,10 +125,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} describes a {kind!r}, and this version of descnet3d knows "
             f"{', '.join(CLASSES)}: install a newer one."
         )
-    for part, keys in (
-        ("model", (*CLASSES[kind].parts, *CLASSES[kind].settings)),
-        ("weights", ("file", "sha256")),
-    ):
+    parts, settings = CLASSES[kind].parts, CLASSES[kind].settings
+    needed = [("model", (*parts, *settings)), ("weights", ("file", "sha256"))]
+    for part, keys in needed if parts else needed[:1]:
         value = config.get(part)
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:

@@ -8,7 +8,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from descnet3d.files import check_folder_writable, replacing
 from descnet3d.models.preset_config import (
+    BOUND,
     CLASSES,
     CONFIG,
     FORMAT,
@@ -105,24 +106,46 @@ class SavedModel(abc.ABC):
         held, own = class_of(config), CLASSES[cls.preset_class]
         if not {*own.parts, *own.settings} <= config["model"].keys():
             raise PresetError(f"{folder} holds a {held.name}, no {own.name}.")
-        parts = _read_parts(folder, config, held.parts)
+        parts = _read_parts(folder, config, held.parts_in(config["model"]))
         try:
             model = cls.of_parts(parts, config["model"])
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(f"{folder / CONFIG} describes no model: {error}.") from None
-        model.preset = {key: value for key, value in config.items() if key != "model"}
-        model.preset["recipe"] = (config.get("training") or config).get("recipe")
+        model.preset = _metadata(config)
         return model
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path, find: Callable[[str], Path] = Path) -> Any:
     """The model of a preset's folder, a `SavedModel` of the class that its config names.
+
+    Args:
+        folder: the preset.
+        find: the folder of another preset by its id, whose weights this one may share; it is looked
+            for beside this one first.
 
     Raises:
         PresetError: as `SavedModel.from_preset`.
     """
     config = read_config(folder)
-    return class_of(config).load()._of_config(folder, config)
+    described = config["model"]
+    if described.get("class") != BOUND:
+        return class_of(config).load()._of_config(folder, config)
+    beside = folder.parent / Path(described["shares"]).name
+    shared = load(beside if (beside / CONFIG).is_file() else find(described["shares"]))
+    if not hasattr(shared, "bound_to"):
+        raise PresetError(
+            f"{folder / CONFIG} shares the weights of {described['shares']}, which knows no "
+            "categories."
+        )
+    model = shared.bound_to(described["category"])
+    model.preset = _metadata(config)
+    return model
+
+
+def _metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config says beside the model, with the recipe that it was trained by."""
+    recipe = (config.get("training") or config).get("recipe")
+    return {**{key: value for key, value in config.items() if key != "model"}, "recipe": recipe}
 
 
 def _write(

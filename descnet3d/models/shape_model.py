@@ -67,7 +67,7 @@ class ShapeModel(SavedModel, keras.Model):
         """The model of a configuration that `get_config` gave."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in CLASSES[cls.preset_class].parts
+            for name in CLASSES[cls.preset_class].parts_in(config)
         }
         return cls.of_parts(parts, config)
 

@@ -20,6 +20,7 @@ from descnet3d.evaluation import (
 from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_model_sheet
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.models.saving import SavedModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
@@ -104,7 +105,7 @@ def train_preset(
         if isinstance(model, classification.Classifier):
             assert labels is not None  # train and require_labels see to it
             save_judged(model, shapes, labels, path)
-        elif isinstance(model, DescriptorNet):
+        elif isinstance(model, EnergyBasedModel):
             save_model_sheet(model, task, shown, path, title)
 
     def watching(phase: str, done: int, epochs: int) -> list[keras.callbacks.Callback]:

@@ -17,6 +17,9 @@ MEANINGS = {
     "copies": "share above an IoU of 0.98 with a training shape",
     "empty": "empty shapes",
     "alike": "shapes identical to an earlier one of the set",
+    "one_piece": "share of the shapes in one piece (voxels that touch at a corner are joined)",
+    "largest_piece": "mean share of a shape's voxels in its largest piece",
+    "surface_to_volume": "exposed faces for each occupied voxel",
     "pairwise_iou": "mean IoU of pairs (the lower, the more diverse)",
     "coverage": "share of the test shapes that are the nearest (IoU) of one of them",
     "matching_distance": "mean 1 - IoU of a test shape and the nearest of them",
@@ -82,8 +85,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
     lines += [
         config.get("description", "A 3D DescriptorNet."),
         "",
-        f"- Grid {size}, {config['parameters']:,} parameters, weights in "
-        f"{config['weights']['dtype']}.",
+        f"- Grid {size}, {config['parameters']:,} parameters, {_weights(config)}.",
         *_energy_lines(model),
         *_generator_lines(model),
         *_pooling_lines(model),
@@ -151,9 +153,26 @@ def _synthesis_table(
     return lines
 
 
+def _weights(config: dict[str, Any]) -> str:
+    if "weights" in config:
+        return f"weights in {config['weights']['dtype']}"
+    model = config["model"]
+    return f"those of {model['shares']}, bound to the category {model['category']}"
+
+
 def _energy_lines(model: dict[str, Any]) -> list[str]:
     if "sampling" not in model or "pooling" in model:
         return []
+    if "first_level" in model["sampling"]:
+        return [
+            "- Energy E(Y | c, level) = ‖Y‖²/2s² - f(Y | c, level), on occupancy minus "
+            f"{model['voxel_mean']:.4g}, at every noise-to-signal level.",
+            "- Sampling: annealed Langevin dynamics from noise, {num_steps} levels from "
+            "{first_level} to {last_level}; {fresh_noise} of the noise is drawn anew at each, all "
+            "of it from {settle_level} down; shapes are drawn by the {draw}.".format(
+                **model["sampling"]
+            ),
+        ]
     return [
         f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "
         f"{model['voxel_mean']:.4g}.",

@@ -14,7 +14,7 @@ from descnet3d.zoo.downloads import DownloadError
 from descnet3d.zoo.index import Preset
 
 if TYPE_CHECKING:
-    from descnet3d.models.descriptor import DescriptorNet
+    from descnet3d.models.energy_based import EnergyBasedModel
     from descnet3d.models.supervised_classifier import SupervisedClassifier
 
 # What else does a task, where no preset of a category is trained for it alone: the shapes of a
@@ -48,7 +48,7 @@ def list_presets() -> list[Preset]:
     return sorted(listed.values())
 
 
-def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
+def load(name: str | os.PathLike, task: str = "synthesis") -> EnergyBasedModel:
     """Loads a pretrained model.
 
     Args:
@@ -61,8 +61,8 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
         task: what the model is for, where `name` is a category.
 
     Returns:
-        The model, ready to synthesize or to train on: a `DescriptorNet`, or the `CooperativeNet`
-        that a cooperative preset is.
+        The model, ready to synthesize or to train on: a `DescriptorNet`, a `CooperativeNet`, or an
+        `AnnealedDescriptor`, which is bound to a category where the preset is.
 
     Raises:
         PresetNotFoundError: there is no such preset or folder.
@@ -72,19 +72,19 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
     folder = find(name, task)
     from descnet3d.models import saving
 
-    return saving.load(folder)
+    return saving.load(folder, find)
 
 
-def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> DescriptorNet:
+def load_descriptor(name: str | os.PathLike, task: str = "synthesis") -> EnergyBasedModel:
     """As `load`, for what only a descriptor can do.
 
     Raises:
         ValueError: the preset is a classifier; or as in `load`.
     """
-    from descnet3d.models.descriptor import DescriptorNet
+    from descnet3d.models.energy_based import EnergyBasedModel
 
     model = load(name, task)
-    if not isinstance(model, DescriptorNet):
+    if not isinstance(model, EnergyBasedModel):
         raise ValueError(f"{name} is a {type(model).__name__}, and a descriptor is needed here")
     return model
 

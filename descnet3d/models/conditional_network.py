@@ -1,0 +1,176 @@
+"""A network f(Y | c, level) whose gradient draws a shape from a noisy one, given its category."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+
+def conditional(
+    size: int = 32,
+    *,
+    conditions: int = 16,
+    patch: int = 4,
+    width: int = 96,
+    context: int = 64,
+    hidden: int = 192,
+    channels: int = 4,
+    code: int = 320,
+    blocks: int = 3,
+    told: int = 64,
+    reference_std: float = 0.5,
+) -> keras.Model:
+    """The log evidence of a noisy shape under independent voxels, whose odds a network draws.
+
+    On the path y = g·x + (1 - g)·ε with x = ±1, ε ~ N(0, 1) and g = 1 / (1 + level), a voxel with
+    the log odds a of being occupied has the evidence cosh(ℓ/2) / cosh(a/2) beside the reference
+    N(0, (1 - g)²), where ℓ = a + 2gy/(1 - g)² are the odds after y was seen. So
+
+        f(Y | c, level) = Σ log cosh(ℓ/2) - log cosh(a/2),    a = a(y, c, level).
+
+    If a did not depend on y, the descent of E = ‖Y‖²/2s² - f would lead exactly to what ℓ draws,
+    tanh(ℓ/2); training makes what is left of it small.
+
+    The log odds come from what each patch shows (`patch_responses`), what a code of all of them
+    says of the whole (`code_2`), and blocks in which a patch sees its neighbours and the patches
+    at its mirrored places. Condition and level scale and shift the responses of every block.
+
+    Args:
+        size: the grid's side, in voxels; a multiple of `patch`.
+        conditions: how many numbers tell what the shape should be; zeros tell nothing.
+        patch: the side of a patch.
+        width: responses of a patch.
+        context: filters, 3 patches wide, that see each patch among its neighbours.
+        hidden: hidden responses of a patch.
+        channels: numbers that each patch gives to the code and gets from it.
+        code: the length of the code.
+        blocks: how many blocks follow the code.
+        told: the length of what condition and level become.
+        reference_std: half the distance of an occupied from an empty voxel in model space.
+
+    Returns:
+        A network of shapes `[n, D, H, W, 1]`, conditions `[n, conditions]` and noise levels
+        `[n, 1]` with the score `[n, 1]` and the intermediate `log_odds` `[n, D, H, W, 1]`.
+
+    Raises:
+        ValueError: when patches don't fill the grid.
+    """
+    if size % patch:
+        raise ValueError(
+            f"the grid's side must be a multiple of {patch} for this network, but it is {size}."
+        )
+    side, volume = size // patch, patch**3
+    count = side**3
+    shapes = keras.Input((size, size, size, 1), name="shapes")
+    condition = keras.Input((conditions,), name="condition")
+    level = keras.Input((1,), name="level")
+
+    known = _known(condition, level, told)
+    noisy = layers.Rescaling(1 / reference_std, name="in_reference_units")(shapes)
+    patches = layers.Reshape((side, patch) * 3, name="cut")(noisy)
+    patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
+    patches = layers.Reshape((count, volume), name="patches")(patches)
+    responses = layers.EinsumDense(
+        "npv,vw->npw", output_shape=(count, width), bias_axes="pw", name="patch_drive"
+    )(patches)
+    responses = responses + _for_patches(layers.Dense(width, name="patch_condition")(known))
+    responses = layers.Activation("silu", name="patch_responses")(responses)
+
+    whole = layers.Dense(channels, name="patch_channels")(responses)
+    whole = layers.Flatten(name="flatten")(whole)
+    whole = layers.Dense(code, name="code_drive")(whole)
+    whole = whole + layers.Dense(code, name="code_condition")(known)
+    whole = layers.Activation("silu", name="code_1")(whole)
+    whole = layers.Dense(code, activation="silu", name="code_2")(whole)
+    whole = layers.Dense(count * channels, name="code_spread")(whole)
+    whole = layers.Reshape((count, channels), name="code_patches")(whole)
+    responses = responses + layers.Dense(width, name="code_responses")(whole)
+    for number in range(1, blocks + 1):
+        responses = _block(responses, known, side, width, context, hidden, f"block{number}")
+
+    scale, shift = _scale_and_shift(known, width, 1, "drawn_condition")
+    drawn = layers.EinsumDense(
+        "npw,wv->npv",
+        output_shape=(count, volume),
+        bias_axes="pv",
+        kernel_initializer=_normal(0.02 / math.sqrt(width)),
+        bias_initializer=keras.initializers.Constant(-3.0),
+        name="drawn",
+    )(_normalized(responses, "drawn_normalized") * scale + shift)
+    odds = layers.Reshape((side, side, side, patch, patch, patch), name="cells")(drawn)
+    odds = layers.Permute((1, 4, 2, 5, 3, 6), name="scatter")(odds)
+    odds = layers.Reshape((size, size, size, 1), name="log_odds")(odds)
+
+    # How much a voxel's own noisy value says of it: 2g/(1 - g)² = 2(1 + level)/level².
+    own = ops.reshape(2.0 * (1.0 + level) / ops.square(level), (-1, 1, 1, 1, 1))
+    evidence = _log_cosh(0.5 * (odds + own * noisy)) - _log_cosh(0.5 * odds)
+    score = layers.Reshape((1,), name="score")(ops.sum(evidence, axis=(1, 2, 3)))
+    return keras.Model([shapes, condition, level], score, name="conditional")
+
+
+def _known(condition: Any, level: Any, length: int) -> Any:
+    """What condition and level become, `[n, length]`."""
+    logarithm = ops.log(level)
+    waves = [wave(rate * logarithm) for wave in (ops.sin, ops.cos) for rate in (0.5, 1.0, 2.0, 4.0)]
+    noise = layers.Dense(length, activation="silu", name="level_1")(ops.concatenate(waves, axis=1))
+    noise = layers.Dense(length, name="level_2")(noise)
+    embedded = layers.Dense(
+        length, use_bias=False, kernel_initializer=_normal(0.1), name="condition_embedding"
+    )(condition)
+    return layers.Activation("silu", name="known")(noise + embedded)
+
+
+def _block(
+    responses: Any, known: Any, side: int, width: int, context: int, hidden: int, name: str
+) -> Any:
+    """Mirrored places, then neighbours, then each patch alone; each adds to the responses."""
+    scale, shift, scale_own, shift_own = _scale_and_shift(known, width, 2, f"{name}_condition")
+    seen = _normalized(responses, f"{name}_normalized") * scale + shift
+    seen = layers.Reshape((side, side, side, width), name=f"{name}_in_space")(seen)
+    mirrored = ops.concatenate([ops.flip(seen, axes) for axes in (1, 2, (1, 2))], axis=-1)
+    mirrored = layers.Activation("silu", name=f"{name}_mirrored")(mirrored)
+    mirrored = layers.Dense(
+        width, kernel_initializer=_normal(0.3 / math.sqrt(3 * width)), name=f"{name}_mirror"
+    )(mirrored)
+    around = layers.Conv3D(context, 3, padding="same", activation="silu", name=f"{name}_context")(
+        seen
+    )
+    around = layers.Dense(
+        width, kernel_initializer=_normal(0.5 / math.sqrt(context)), name=f"{name}_around"
+    )(around)
+    added = layers.Reshape((side**3, width), name=f"{name}_patches")(mirrored + around)
+    responses = responses + added
+    own = _normalized(responses, f"{name}_own_normalized") * scale_own + shift_own
+    own = layers.Dense(hidden, activation="silu", name=f"{name}_own_1")(own)
+    own = layers.Dense(
+        width, kernel_initializer=_normal(0.5 / math.sqrt(hidden)), name=f"{name}_own_2"
+    )(own)
+    return responses + own
+
+
+def _normalized(responses: Any, name: str) -> Any:
+    return layers.RMSNormalization(epsilon=1e-4, name=name)(responses)
+
+
+def _scale_and_shift(known: Any, width: int, pairs: int, name: str) -> list[Any]:
+    """Scales (1 at first) and shifts (0 at first) of all patches' responses, in turn."""
+    numbers = layers.Dense(2 * pairs * width, kernel_initializer="zeros", name=name)(known)
+    parts = [_for_patches(part) for part in ops.split(numbers, 2 * pairs, axis=-1)]
+    return [1.0 + part if index % 2 == 0 else part for index, part in enumerate(parts)]
+
+
+def _for_patches(numbers: Any) -> Any:
+    return ops.expand_dims(numbers, 1)
+
+
+def _log_cosh(x: Any) -> Any:
+    """The logarithm of 2 cosh(x)."""
+    size = ops.abs(x)
+    return size + ops.softplus(-2.0 * size)
+
+
+def _normal(stddev: float) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev)

@@ -1,0 +1,188 @@
+"""The annealed descriptor, beside closed forms and on shapes small enough to learn by heart."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+import descnet3d
+from descnet3d.energy.annealing import AnnealingSettings, Denoising
+from descnet3d.energy.backend import value_and_input_gradient
+from descnet3d.models.annealed import AnnealedDescriptor
+from descnet3d.models.conditional_network import conditional
+from descnet3d.models.preset_config import PresetError
+
+CLASSES = ("slab", "post")
+
+
+def small_network(seed=0):
+    keras.utils.set_random_seed(seed)
+    return conditional(
+        8, conditions=8, width=12, context=8, hidden=12, channels=2, code=12, blocks=1, told=8
+    )
+
+
+def small_model(**options):
+    options = {"sampling": AnnealingSettings(num_steps=20), **options}
+    return AnnealedDescriptor(small_network(), CLASSES, **options)
+
+
+def shapes_of_both():
+    shapes = np.zeros((2, 8, 8, 8), np.float32)
+    shapes[0, 1:7, 1:7, 2:4] = 1
+    shapes[1, 3:5, 3:5, 1:7] = 1
+    return shapes
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A model that has learned one shape of each category, by both objectives."""
+    model = small_model()
+    model.compile(keras.optimizers.Adam(5e-3, global_clipnorm=1.0), denoising=Denoising(warped=0.0))
+    shapes, labels = np.repeat(shapes_of_both(), 16, axis=0), np.repeat([0, 1], 16)
+    model.fit(shapes, labels, batch_size=16, epochs=150, verbose=0)
+    return model
+
+
+def noisy_inputs(model, level, seed=0):
+    generator = np.random.default_rng(seed)
+    signal = 1 / (1 + level)
+    noise = 0.5 * generator.standard_normal((2, 8, 8, 8, 1))
+    positions = signal * (shapes_of_both()[..., None] - 0.5) + (1 - signal) * noise
+    condition = np.zeros((2, 8), np.float32)
+    condition[[0, 1], [0, 1]] = 1
+    inputs = positions.astype(np.float32), condition, np.full((2, 1), level, np.float32)
+    return tuple(keras.ops.convert_to_tensor(values) for values in inputs)
+
+
+def test_where_the_odds_see_no_noisy_shape_the_energy_is_that_of_a_mixture_of_two_gaussians():
+    model = small_model()
+    drawn = model.network.get_layer("drawn")
+    drawn.kernel.assign(np.zeros(drawn.kernel.shape))
+    odds = np.random.default_rng(1).normal(size=drawn.bias.shape)
+    drawn.bias.assign(odds)
+    for level in (0.5, 3.0):
+        positions, condition, levels = noisy_inputs(model, level)
+        grid = model._odds([positions, condition, levels])
+        noisy = keras.ops.convert_to_numpy(positions).astype(float)
+        probability = 1 / (1 + np.exp(-keras.ops.convert_to_numpy(grid).astype(float)))
+        signal, std = 1 / (1 + level), 0.5 * level / (1 + level)
+        evidence = probability * norm.pdf(noisy, 0.5 * signal, std)
+        evidence += (1 - probability) * norm.pdf(noisy, -0.5 * signal, std)
+        # Up to what depends on the level alone.
+        constant = 512 * (np.log(norm.pdf(0, 0, std)) - (0.5 * signal) ** 2 / (2 * std**2))
+        expected = constant - np.log(evidence).sum(axis=(1, 2, 3, 4))
+        found = keras.ops.convert_to_numpy(model.energy_of(positions, condition, levels))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        by_energy = keras.ops.convert_to_numpy(model.drawn_by_energy(positions, condition, levels))
+        by_odds = keras.ops.convert_to_numpy(model.drawn_by_odds(positions, condition, levels))
+        np.testing.assert_allclose(by_energy, by_odds, atol=1e-4)
+
+
+def test_the_gradient_is_that_of_finite_differences(learned):
+    positions, condition, levels = noisy_inputs(learned, 2.0)
+
+    def energies(moved):
+        return learned.energy_of(moved, condition, levels)
+
+    _, gradient = value_and_input_gradient(energies, positions)
+    direction = np.random.default_rng(2).standard_normal((2, 8, 8, 8, 1)).astype(np.float32)
+    slope = (keras.ops.convert_to_numpy(gradient) * direction).sum(axis=(1, 2, 3, 4))
+    step = 1e-2
+    ahead = keras.ops.convert_to_numpy(energies(positions + step * direction))
+    behind = keras.ops.convert_to_numpy(energies(positions - step * direction))
+    np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=2e-2, atol=0.5)
+
+
+@pytest.mark.parametrize("draw", ["odds", "energy"])
+def test_it_makes_what_it_has_learned_of_each_category(learned, draw):
+    learned.sampling = AnnealingSettings(num_steps=20, fresh_noise=0.5, draw=draw)
+    for row, category in enumerate(CLASSES):
+        made = learned.synthesize(4, category=category, seed=0) > 0.5
+        truth = shapes_of_both()[row] > 0.5
+        overlap = (made & truth).sum((1, 2, 3)) / (made | truth).sum((1, 2, 3))
+        assert overlap.mean() > 0.9, (category, overlap)
+    turns = learned.synthesize(2, seed=0)
+    assert turns[0].sum() > 2 * turns[1].sum()  # all categories in turn: a slab, a post
+
+
+def test_energies_tell_the_categories_apart(learned):
+    shapes = shapes_of_both()
+    of_slabs, of_posts = (learned.energy(shapes, category=name) for name in CLASSES)
+    assert of_slabs[0] < of_posts[0] and of_posts[1] < of_slabs[1]
+
+
+def test_the_energy_learns_to_descend_to_what_its_field_draws():
+    model = small_model()
+    for name in ("drawn", "patch_drive", "block1_context"):
+        kernel = model.network.get_layer(name).kernel
+        kernel.assign(3.0 * keras.random.normal(kernel.shape, seed=1) / kernel.shape[-2] ** 0.5)
+    model.compile(keras.optimizers.Adam(3e-3), denoising=Denoising("energy", warped=0.0))
+    frozen = [np.array(weights) for weights in model.field.get_weights()]
+    shapes, labels = np.repeat(shapes_of_both(), 8, axis=0), np.repeat([0, 1], 8)
+    history = model.fit(shapes, labels, batch_size=16, epochs=60, verbose=0).history
+    errors = history["gradient_error"]
+    assert np.mean(errors[-10:]) < 0.5 * np.mean(errors[:5])
+    for before, after in zip(frozen, model.field.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_bound_model_is_the_same_model_of_one_category(learned):
+    bound = learned.bound_to("post")
+    shapes = shapes_of_both()
+    np.testing.assert_array_equal(bound.energy(shapes), learned.energy(shapes, category="post"))
+    np.testing.assert_allclose(
+        bound.synthesize(2, seed=5), learned.synthesize(2, category="post", seed=5), atol=1e-5
+    )
+
+
+def test_visible_voxels_and_block_averages_are_kept(learned):
+    shapes = shapes_of_both()
+    visible = np.random.default_rng(0).random(shapes.shape) < 0.5
+    whole = learned.recover(shapes, visible, category="slab", seed=0)
+    np.testing.assert_array_equal(whole[visible], shapes[visible])
+    assert np.abs(whole[0] - shapes[0]).mean() < 0.05
+    coarse = shapes.reshape(2, 4, 2, 4, 2, 4, 2).mean((2, 4, 6))
+    fine = learned.super_resolve(coarse, seed=0)
+    np.testing.assert_allclose(fine.reshape(2, 4, 2, 4, 2, 4, 2).mean((2, 4, 6)), coarse, atol=1e-5)
+    revised = learned.revise(shapes[1:], category="post", seed=0)
+    assert np.abs(revised - shapes[1:]).mean() < 0.05
+
+
+def test_a_preset_comes_back_and_another_one_binds_it_to_a_category(learned, tmp_path):
+    learned.compile(denoising=Denoising("energy"))  # from here on it has a field
+    about = {"task": "synthesis", "size": [8, 8, 8], "parameters": 1, "scores": {}}
+    learned.save_preset(tmp_path / "all", id="all", category="both", weights_dtype="float32")
+    model = descnet3d.load(tmp_path / "all")
+    shapes = shapes_of_both()
+    np.testing.assert_allclose(model.energy(shapes), learned.energy(shapes), rtol=1e-6)
+    same = learned.synthesize(2, seed=1)
+    np.testing.assert_allclose(model.synthesize(2, seed=1), same, atol=1e-5)
+    (tmp_path / "posts").mkdir()
+    of_posts = {"class": "BoundToCategory", "shares": "all", "category": "post"}
+    config = {"format": 1, "id": "posts", "category": "post", "model": of_posts, **about}
+    (tmp_path / "posts" / "config.json").write_text(json.dumps(config))
+    posts = descnet3d.load(tmp_path / "posts")
+    assert (posts.category, posts.preset["id"]) == ("post", "posts")
+    np.testing.assert_allclose(
+        posts.synthesize(2, seed=1), learned.synthesize(2, category="post", seed=1), atol=1e-5
+    )
+    of_posts["category"] = "lamp"
+    (tmp_path / "posts" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="category must be one of slab, post"):
+        descnet3d.load(tmp_path / "posts")
+    del of_posts["shares"]
+    (tmp_path / "posts" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PresetError, match="lacks model.shares"):
+        descnet3d.load(tmp_path / "posts")
+
+
+def test_what_it_cannot_do_is_said_by_name(learned):
+    with pytest.raises(ValueError, match="category must be one of slab, post, but it is 'lamp'"):
+        learned.synthesize(1, category="lamp")
+    with pytest.raises(ValueError, match="y missing"):
+        small_model().fit(shapes_of_both())
+    with pytest.raises(ValueError, match="a multiple of 4"):
+        conditional(10)
