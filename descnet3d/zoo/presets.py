@@ -70,7 +70,7 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> EnergyBasedModel:
         ValueError: its files are damaged, or for a later version of the package.
     """
     folder = find(name, task)
-    from descnet3d.models import saving
+    from descnet3d.models import saving  # not before: it takes seconds to load Keras
 
     return saving.load(folder, find)
 
