@@ -39,7 +39,7 @@ class ReconstructionScores:
 
     Attributes:
         shapes: how many there are.
-        absolute_error: the mean of |Y - Ŷ| over those voxels.
+        absolute_error: the mean of `|Y - Ŷ|` over those voxels.
         squared_error: the mean of (Y - Ŷ)².
         iou: the IoU of both, thresholded at 0.5, within those voxels; a mean over the shapes.
     """

@@ -13,7 +13,7 @@ from scipy import linalg
 def coverage(distances: np.ndarray) -> float:
     """The share of the real shapes that are the nearest of at least one generated shape.
 
-    COV = |{argmin over r of d(g, r), g in G}| / |R| (Achlioptas et al., *Learning Representations
+    COV = `|{argmin over r of d(g, r), g in G}| / |R|` (Achlioptas et al., *Learning Representations
     and Generative Models for 3D Point Clouds*, 2018). A set that repeats itself covers little.
 
     Args:

@@ -14,7 +14,7 @@ _PIECE = 256
 
 
 def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of every shape of one set with every shape of another: |A ∩ B| / |A ∪ B|.
+    """IoU of every shape of one set with every shape of another: `|A ∩ B| / |A ∪ B|`.
 
     Args:
         first: occupancy ``[n, D, H, W]``, thresholded at 0.5.

@@ -1,0 +1,102 @@
+"""The pages: what they link, what they promise, and that the site is built of them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.one_backend
+
+
+@pytest.fixture
+def preset_tables(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import preset_tables
+
+    return preset_tables
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 9000
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert [link for link in links if ":" not in link and not (ROOT / link).exists()] == []
+
+
+def test_what_is_checked_before_a_commit_is_what_the_test_command_checks():
+    hooks = re.findall(r"entry: (.+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = readme.split("<!-- tests -->\n```bash\n")[1].split("\n```")[0]
+    checks = [part for part in command.split(" && ") if part.startswith(".venv/bin/")]
+    assert [part for part in checks if not re.search("pip|pytest", part)] == hooks
+
+
+def test_tables_of_presets_say_what_the_configs_say(preset_tables):
+    """Row by row, read back off the pages."""
+    assert preset_tables.stale_pages() == []
+    rows = {}
+    for path in (ROOT / "docs").glob("*/*.md"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if match := re.match(
+                r"\| \[`(\w+)`\]\(\.\./\.\./zoo/(\w+)/card\.md\) \| (.+) \|$", line
+            ):
+                assert match[1] == match[2]
+                rows.setdefault(match[1], []).append(match[3].split(" | "))
+    assert set(rows) == {path.parent.name for path in (ROOT / "zoo").glob("*/config.json")}
+    toilets = json.loads((ROOT / "zoo/synthesis_toilet_32/config.json").read_text())
+    [made] = [row for row in rows["synthesis_toilet_32"] if len(row) == 8]
+    assert float(made[1].split()[0]) == round(toilets["scores"]["nearest_iou"], 3)
+    assert float(made[4].split()[0]) == round(toilets["scores"]["frechet_distance"], 1)
+    sofas = json.loads((ROOT / "zoo/recovery_sofa_32/config.json").read_text())
+    [found] = [row for row in rows["recovery_sofa_32"] if "IoU" in row[1]]
+    assert found[1].startswith(f"{sofas['scores']['absolute_error']:.4f}"[1:] + ",")
+
+
+def test_a_figure_that_was_typed_into_a_table_is_put_right(preset_tables):
+    page = (
+        "Before.\n\n<!-- presets: synthesis -->\n| `toilet` | .999 |\n<!-- end -->\n\nAfter .999.\n"
+    )
+    config = {
+        "id": "synthesis_toilet_8",
+        "task": "synthesis",
+        "scores": {
+            "nearest_iou": 0.5,
+            "occupancy_ratio": 1,
+            "frechet_distance": 2,
+            "coverage": 0.25,
+        }
+        | {"copies": 0, "empty": 0, "alike": 0},
+        "real_scores": {
+            "nearest_iou": 1,
+            "occupancy_ratio": 1,
+            "frechet_distance": 0,
+            "coverage": 1,
+        },
+        "training": {"core_minutes": 7.4},
+    }
+    again = preset_tables.fill_in(page, [config])
+    assert again.startswith("Before.\n") and again.endswith("\n\nAfter .999.\n")
+    assert ".999 |" not in again and "| .500 (1.000) |" in again
+    with pytest.raises(ValueError, match="no table is called 'sofas'.*there is: every_preset"):
+        preset_tables.fill_in("<!-- presets: sofas -->\n<!-- end -->", [config])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_site_is_built_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs"]
+    options = ["-d", tmp_path / "doctrees", ".", tmp_path / "site"]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    load = (site / "docs/reference/descnet3d/zoo/presets/index.html").read_text(encoding="utf-8")
+    assert 'id="descnet3d.zoo.presets.load"' in load
+    for notebook in (ROOT / "tutorials").glob("*.ipynb"):  # as executed: with pictures
+        page = (site / "tutorials" / f"{notebook.stem}.html").read_text(encoding="utf-8")
+        assert '<img alt="../_images/' in page, notebook.stem
+    front = (site / "index.html").read_text(encoding="utf-8")
+    assert (site / re.search(r"url=([^\"]+)", front)[1]).is_file()
