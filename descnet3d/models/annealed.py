@@ -92,6 +92,25 @@ class AnnealedDescriptor(EnergyBasedModel):
         bound.preset = dict(self.preset)
         return bound
 
+    def with_categories(self, names: Sequence[str]) -> Self:
+        """The same model, or one that knows new categories as well.
+
+        Args:
+            names: categories; a new one is told to the network by the mean of what those that it
+                knows are told by, until it has learned.
+        """
+        new = [name for name in names if name not in self.classes]
+        if not new:
+            return self
+        return type(self)(
+            _with_conditions(self.network, len(self.classes), len(new)),
+            (*self.classes, *new),
+            voxel_mean=self.voxel_mean,
+            reference_std=self.reference_std,
+            sampling=self.sampling,
+            seed=self.seed,
+        )
+
     # --- The model ---------------------------------------------------------------------------
 
     def score_of(self, positions: Any, condition: Any, level: Any) -> Any:
@@ -276,7 +295,11 @@ class AnnealedDescriptor(EnergyBasedModel):
             labels = np.full(len(shapes), own) if y is None else y
             labels = as_labels(labels, len(shapes), len(self.classes), "y")
             if isinstance(mirror_axes, Mapping):
-                mirror_axes = {self.classes.index(name): axes for name, axes in mirror_axes.items()}
+                mirror_axes = {
+                    self.classes.index(name): axes
+                    for name, axes in mirror_axes.items()
+                    if name in self.classes
+                }
             x = VoxelBatches(
                 shapes,
                 batch_size,
@@ -387,6 +410,23 @@ class AnnealedDescriptor(EnergyBasedModel):
 def _odds_of(network: keras.Model) -> keras.Model:
     """The network as far as the voxels' odds."""
     return keras.Model(network.inputs, network.get_layer("log_odds").output)
+
+
+def _with_conditions(network: keras.Model, known: int, new: int) -> keras.Model:
+    """The network with so many more conditions after those that it knows."""
+    config = network.get_config()
+    for layer in config["layers"]:
+        if layer["name"] == "condition":
+            layer["config"]["batch_shape"] = [None, network.input_shape[1][1] + new]
+        layer.pop("build_config", None)
+    larger = keras.Model.from_config(config)
+    for ours, theirs in zip(larger.variables, network.variables, strict=True):
+        value = ops.convert_to_numpy(theirs)
+        if ours.shape != theirs.shape:
+            mean = np.repeat(value[:known].mean(axis=0, keepdims=True), new, axis=0)
+            value = np.concatenate([value[:known], mean, value[known:]])
+        ours.assign(value)
+    return larger
 
 
 def _spread(numbers: Any) -> Any:

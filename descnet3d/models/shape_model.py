@@ -132,7 +132,7 @@ class ShapeModel(SavedModel, keras.Model):
         *,
         batch_size: int = 8,
         initial_epoch: int = 0,
-        mirror_axes: tuple[int, ...] = (),
+        mirror_axes: Any = (),
         callbacks: list[keras.callbacks.Callback] | None = None,
         **keras_arguments: Any,
     ) -> keras.callbacks.History:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from descnet3d.energy.conditions import task_of
 from descnet3d.energy.objectives import EquilibriumMatching
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.preset_config import read_config
+from descnet3d.models.preset_config import BOUND, read_config
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.training.recipes import RECIPES, Recipe
 from descnet3d.zoo import presets
@@ -25,8 +25,16 @@ SHORTER: dict[str, dict[str, Any]] = {
     "recovery": {"matching_steps": 1800, "matching_learning_rate": 5e-4},
     "super_resolution": {"matching_steps": 1800, "matching_learning_rate": 5e-4},
     "cooperative": {"matching_steps": 2000, "matching_learning_rate": 1e-3},
+    "annealed": {
+        "denoising_steps": 2000,
+        "denoising_learning_rate": 5e-4,
+        "gradient_steps": 1000,
+        "average": 0.995,
+        "mirror_axes": "",
+    },
 }
 _BASES = {"synthesis": "base"}
+_ANNEALED = ("AnnealedDescriptor", BOUND)
 # What a preset's own recipe decides, whatever its shapes were.
 _KEPT = ("voxel_mean", "reference_std", "network", "corruption", "ratio", "langevin_contraction")
 _JUDGED_BY = 48
@@ -79,6 +87,8 @@ def nearest_presets(
         and preset.path is not None
         and preset.size == shapes.shape[1:]
         and preset.category not in without
+        # Their energy is one of noisy shapes, whose gradient on other paths says nothing.
+        and read_config(preset.path)["model"].get("class") not in _ANNEALED
     ]
     own = {preset.category for preset in able if preset.task == "synthesis"}
     # A cooperative preset begins with the descriptor of its category's synthesis preset.
@@ -153,6 +163,8 @@ def recipe_from(
             f"{start} is for {own}, and {', '.join(SHORTER)} can be fine-tuned; classifiers and "
             "features are fitted by train"
         )
+    if config["model"].get("class") in _ANNEALED:
+        return "annealed", _annealed(start, changes)
     name = _BASES.get(task, task)
     told = (config.get("training") or config).get("recipe") or {}
     known = {field.name for field in fields(Recipe)}
@@ -170,6 +182,18 @@ def recipe_from(
     recipe = replace(RECIPES[name], **settings)
     task_of({"task": task, "corruption": recipe.corruption, "ratio": recipe.ratio})
     return name, recipe
+
+
+def _annealed(start: str, changes: dict[str, Any]) -> Recipe:
+    """The recipe that goes on from an annealed descriptor; its steps are those of denoising."""
+    renamed = {
+        "matching_steps": "denoising_steps",
+        "matching_learning_rate": "denoising_learning_rate",
+    }
+    changes = {renamed.get(name, name): value for name, value in changes.items()}
+    if "denoising_steps" in changes:
+        changes.setdefault("gradient_steps", changes["denoising_steps"] // 2)
+    return replace(RECIPES["annealed"], **{**SHORTER["annealed"], "start": start, **changes})
 
 
 def differences(name: str, recipe: Recipe) -> list[str]:

@@ -19,6 +19,7 @@ from descnet3d.evaluation import (
 )
 from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_model_sheet
 from descnet3d.files import OutputError, replacing
+from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.feature_classifier import FeatureClassifier
@@ -121,7 +122,7 @@ def train_preset(
             chosen.append(sheets)
         return chosen
 
-    network = None
+    network, model_to_go_on_with = None, None
     if recipe.start:
         start = presets.load_descriptor(recipe.start)
         if (start.voxel_mean, start.reference_std) != (recipe.voxel_mean, recipe.reference_std):
@@ -129,12 +130,16 @@ def train_preset(
                 f"start={recipe.start!r} has voxel_mean {start.voxel_mean} and reference_std "
                 f"{start.reference_std}; give the recipe the same."
             )
-        network = start.network
+        if isinstance(start, AnnealedDescriptor):
+            model_to_go_on_with = start
+        else:
+            network = start.network
     trained, core_minutes = train(
         shapes,
         recipe,
         work,
         network=network,
+        start=model_to_go_on_with,
         labels=labels,
         classes=classes,
         callbacks=watching,

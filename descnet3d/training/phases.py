@@ -10,16 +10,20 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from descnet3d.energy.annealing import Denoising
 from descnet3d.energy.chains import ChainSettings
 from descnet3d.energy.conditions import task_of
 from descnet3d.energy.langevin import LangevinSettings
 from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.models import generators, networks
+from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.autoencoder import Autoencoder
+from descnet3d.models.conditional_network import conditional
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
+from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 from descnet3d.training.recipes import Recipe
 
@@ -100,6 +104,47 @@ def _classifier_plan(
     return model, [Phase("classifier", steps, recipe.batch_size, by_labels, labels)]
 
 
+def annealed_plan(
+    shapes: np.ndarray,
+    recipe: Recipe,
+    labels: np.ndarray | None,
+    classes: Sequence[str],
+    start: AnnealedDescriptor | None,
+) -> tuple[AnnealedDescriptor, list[Phase]]:
+    """A descriptor at every noise level, of all categories of the shapes, and its two phases."""
+    if labels is None:
+        raise ValueError("labels are needed to train a model of categories, one a shape.")
+    labels = as_labels(labels, len(shapes), len(classes))
+    present = [classes[label] for label in np.unique(labels)]
+    keras.utils.set_random_seed(recipe.seed)
+    if start is None:
+        conditions = len(present) + warps.NUMBERS
+        network = conditional(shapes.shape[1], conditions=conditions)
+        start = AnnealedDescriptor(network, present, seed=recipe.seed)
+    model = start.with_categories(present).bound_to(present[0] if len(present) == 1 else None)
+    own = np.array([model.classes.index(classes[label]) for label in labels])
+    _require_grid(shapes, model)
+
+    def learning(what: str) -> Callable[[int, int], ShapeModel]:
+        def prepare(batches: int, epochs: int) -> ShapeModel:
+            rate = _decaying(recipe.denoising_learning_rate, recipe, batches * epochs)
+            optimizer = keras.optimizers.Adam(rate, beta_2=0.99, **_optimizer_settings(recipe))
+            model.compile(optimizer, denoising=Denoising(what))
+            return model
+
+        return prepare
+
+    model.field = None  # it is made anew of what the first phase comes to
+    return model, [
+        Phase("denoising", recipe.denoising_steps, recipe.batch_size, learning("odds"), own),
+        Phase("gradient", recipe.gradient_steps, recipe.batch_size, learning("energy"), own),
+    ]
+
+
+def _require_grid(shapes: np.ndarray, model: ShapeModel) -> None:
+    as_occupancy(shapes[:1], "shapes", model.grid)
+
+
 def require_labels(
     shapes: np.ndarray, labels: np.ndarray | None, classes: Sequence[str]
 ) -> np.ndarray:
@@ -174,7 +219,7 @@ def generator_phases(
             shapes,
             latents=recipe.generator_latents,
             voxel_mean=descriptor.voxel_mean,
-            mirror_axes=tuple(int(axis) for axis in recipe.mirror_axes),
+            mirror_axes=tuple(recipe.mirrored()),
             seed=recipe.seed,
         ),
         generator_std=recipe.generator_std,

@@ -10,7 +10,7 @@ from descnet3d.models.preset_config import TASKS
 
 # The iterations of which a task needs some.
 PHASES = {
-    "synthesis": ("matching_steps", "likelihood_steps"),
+    "synthesis": ("matching_steps", "likelihood_steps", "denoising_steps"),
     "cooperative": ("generator_steps", "cooperation_steps"),
     "classification": ("classifier_steps",),
 }
@@ -38,7 +38,8 @@ class Recipe:
         voxel_mean: what model space subtracts from occupancy; negative: the mean training voxel.
         reference_std: s of the Gaussian reference.
         batch_size: observed shapes an iteration.
-        mirror_axes: axes along which shapes are mirrored at random, such as "0" or "01".
+        mirror_axes: axes along which shapes are mirrored at random, such as "0" or "01"; or those
+            of each category, such as "chair:0,table:01".
         average: the momentum of the averaged weights, which are the ones kept; 0 for none.
         clip_norm: the global norm at which the descriptor's gradients are clipped; 0 for none.
         seed: seeds the weights, the order of the shapes and all noise.
@@ -49,6 +50,10 @@ class Recipe:
         matching_scale: λ, the size of the gradient along the paths.
         matching_fade_from: the γ from which that gradient fades to 0.
         matching_least_noise: the smallest size of the noise that paths begin at, relative to s.
+        denoising_steps: iterations in which the network `conditional` learns the odds of the voxels
+            of noisy shapes, by cross-entropy; with them it becomes an annealed descriptor.
+        denoising_learning_rate: Adam's largest learning rate there; it decays as in matching.
+        gradient_steps: iterations in which its energy is then fitted to these odds by its gradient.
         generator_latents: d, the length of the generator's latents.
         generator_std: σ, the standard deviation of what the generator leaves unexplained.
         generator_steps: iterations in which it learns from the shapes alone, by the regression of
@@ -108,6 +113,9 @@ class Recipe:
     matching_scale: float = 4.0
     matching_fade_from: float = 0.8
     matching_least_noise: float = 1.0
+    denoising_steps: int = 0
+    denoising_learning_rate: float = 1e-3
+    gradient_steps: int = 0
     generator_latents: int = 64
     generator_std: float = 0.6
     generator_steps: int = 0
@@ -150,7 +158,7 @@ class Recipe:
             raise ValueError(f"task must be one of {', '.join(TASKS)}, but it is {self.task!r}.")
         own = PHASES.get(self.task, PHASES["synthesis"])
         every = sorted({name for names in PHASES.values() for name in names})
-        for name in (*every, "matching_warmup", "inference_steps"):
+        for name in (*every, "gradient_steps", "matching_warmup", "inference_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)}.")
         taken_as_it_is = self.task == "features" and self.start
@@ -174,10 +182,32 @@ class Recipe:
             raise ValueError(f"batch_size must be at least 1, but it is {self.batch_size}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be from 0 to 2³² - 1, but it is {self.seed}.")
-        if not set(self.mirror_axes) <= set("012"):
+        if not all(set(axes) <= set("012") for axes in self._mirrored().values()):
             raise ValueError(
                 f"mirror_axes must be made of 0, 1 and 2, but it is {self.mirror_axes!r}."
             )
+        if ":" in self.mirror_axes and not self.denoising_steps:
+            raise ValueError(
+                "mirror_axes of each category are for denoising_steps: give the same to all, such "
+                f"as 0, but it is {self.mirror_axes!r}."
+            )
+        if (self.network == "conditional") != bool(self.denoising_steps):
+            raise ValueError(
+                f"the network {self.network!r} and {self.denoising_steps} denoising_steps do not "
+                "fit: these train the network 'conditional', and nothing else does."
+            )
+
+    def _mirrored(self) -> dict[str, str]:
+        """The axes of each category; of all of them under the empty name."""
+        if ":" not in self.mirror_axes:
+            return {"": self.mirror_axes}
+        parts = (part.partition(":") for part in self.mirror_axes.split(","))
+        return {category.strip(): axes.strip() for category, _, axes in parts}
+
+    def mirrored(self) -> Any:
+        """The axes along which shapes are mirrored: those of all, or by the name of a category."""
+        named = {name: tuple(map(int, axes)) for name, axes in self._mirrored().items()}
+        return named.get("", named)
 
 
 _CONDITIONAL: dict[str, Any] = {
@@ -194,6 +224,17 @@ RECIPES = {
     "base": Recipe(),
     # The same, finished by maximum likelihood with Langevin dynamics.
     "base_likelihood": Recipe(likelihood_steps=150),
+    # One descriptor of all categories at every noise level, E(Y | c, level).
+    "annealed": Recipe(
+        network="conditional",
+        matching_steps=0,
+        denoising_steps=38000,
+        gradient_steps=6000,
+        mirror_axes="bathtub:01,bed:0,chair:0,desk:0,dresser:1,monitor:1,night_stand:1,sofa:1,"
+        "table:01,toilet:0",
+        average=0.9995,
+        clip_norm=0.5,
+    ),
     # Hidden voxels, and fine shapes of coarse ones: paths begin at little noise, and so does the
     # descent, which is short because much is known.
     "recovery": Recipe(task="recovery", **_CONDITIONAL),

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from descnet3d.files import replacing
+from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.saving import SavedModel
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.training.checkpoints import (
@@ -23,7 +24,7 @@ from descnet3d.training.checkpoints import (
     restore,
     save,
 )
-from descnet3d.training.phases import _classifier_plan, _descriptor_plan
+from descnet3d.training.phases import _classifier_plan, _descriptor_plan, annealed_plan
 from descnet3d.training.recipes import Recipe
 
 
@@ -45,6 +46,7 @@ def train(
     folder: str | Path,
     *,
     network: keras.Model | None = None,
+    start: AnnealedDescriptor | None = None,
     labels: np.ndarray | None = None,
     classes: Sequence[str] = (),
     callbacks: Callable[[str, int, int], list[keras.callbacks.Callback]] | None = None,
@@ -57,7 +59,9 @@ def train(
         recipe: the run's settings.
         folder: where its checkpoints live: `recipe.json`, and one ``.npz`` a phase.
         network: f(Y; θ), instead of the one that the recipe names.
-        labels: where a classifier is trained, integers ``[n]``, an index into `classes` for each.
+        start: the model to go on with, where an annealed descriptor is trained.
+        labels: where a classifier or an annealed descriptor is trained, integers ``[n]``, an index
+            into `classes` for each.
         classes: the names of the categories, likewise.
         callbacks: makes the Keras callbacks of a phase from its name, the epoch that it starts at
             and its number of epochs.
@@ -77,6 +81,8 @@ def train(
     # Every setting is checked here, before the folder is claimed and the long work begins.
     if recipe.task == "classification":
         model, phases = _classifier_plan(shapes, recipe, labels, classes)
+    elif recipe.denoising_steps:
+        model, phases = annealed_plan(shapes, recipe, labels, classes, start)
     else:
         model, phases = _descriptor_plan(shapes, recipe, network)
     folder = Path(folder)
@@ -102,7 +108,7 @@ def train(
         learner.fit(
             *([shapes] if phase.labels is None else [shapes, phase.labels]),
             batch_size=phase.batch_size,
-            mirror_axes=tuple(int(axis) for axis in recipe.mirror_axes),
+            mirror_axes=recipe.mirrored(),
             initial_epoch=done,
             epochs=epochs,
             callbacks=[keeper, *extra],

@@ -1,0 +1,125 @@
+"""The recipe of annealed descriptors, from shapes to a preset, and on to a new category."""
+
+import numpy as np
+import pytest
+
+import descnet3d
+from descnet3d.training import finetuning
+from descnet3d.training.new_preset import train_preset
+from descnet3d.training.recipes import RECIPES, Recipe
+from descnet3d.training.run import train
+
+CLASSES = ("slab", "post", "lamp")
+STEPS = {"denoising_steps": 4, "gradient_steps": 2, "average": 0.5, "seed": 3}
+
+
+def labelled_shapes(count=8):
+    shapes = np.zeros((count, 8, 8, 8), bool)
+    shapes[0::2, 1:7, 1:7, 2:4] = True
+    shapes[1::2, 3:5, 3:5, 1:7] = True
+    return shapes, np.arange(count) % 2
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A preset of slabs and posts, trained for six iterations."""
+    from dataclasses import replace
+
+    shapes, labels = labelled_shapes()
+    return train_preset(
+        shapes,
+        replace(RECIPES["annealed"], mirror_axes="slab:01,chair:0", **STEPS),
+        tmp_path_factory.mktemp("presets") / "synthesis_both_8",
+        name="synthesis_both_8",
+        labels=labels,
+        classes=CLASSES,
+        sheet_every=0,
+    )
+
+
+def test_a_preset_of_several_categories_is_loaded_and_asked_for_each(preset):
+    model = descnet3d.load(preset)
+    assert model.classes == ("slab", "post") and model.category is None
+    assert model.field is not None
+    made = model.synthesize(2, category="post", num_steps=2, seed=0)
+    assert made.shape == (2, 8, 8, 8)
+    card = (preset / "card.md").read_text()
+    assert "annealed Langevin dynamics" in card and "denoising_steps" in card
+
+
+def test_a_new_category_is_learned_from_it_and_the_old_ones_stay(preset, tmp_path):
+    shapes = np.zeros((4, 8, 8, 8), bool)
+    shapes[:, 3:5, 3:5, 1:5] = shapes[:, 2:6, 2:6, 5:7] = True
+    name, recipe = finetuning.recipe_from(str(preset), matching_steps=2)
+    assert (name, recipe.denoising_steps, recipe.gradient_steps) == ("annealed", 2, 1)
+    folder = train_preset(
+        shapes,
+        recipe,
+        tmp_path / "lamps",
+        category="lamp",
+        labels=np.full(4, 2),
+        classes=CLASSES,
+        sheet_every=0,
+    )
+    model = descnet3d.load(folder)
+    assert (model.category, model.classes) == ("lamp", ("slab", "post", "lamp"))
+    assert model.synthesize(1, num_steps=2, seed=0).shape == (1, 8, 8, 8)
+
+
+def test_before_it_learns_a_new_category_changes_nothing_of_the_others(preset):
+    model = descnet3d.load(preset)
+    more = model.with_categories(["post", "lamp"])
+    shapes, _ = labelled_shapes(2)
+    for category in ("slab", "post"):
+        np.testing.assert_allclose(
+            more.energy(shapes, category=category), model.energy(shapes, category=category)
+        )
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+    from dataclasses import replace
+
+    shapes, labels = labelled_shapes()
+    recipe = replace(RECIPES["annealed"], **STEPS)
+    through = train(shapes, recipe, tmp_path / "a", labels=labels, classes=CLASSES).model
+
+    class Killed(Exception):
+        pass
+
+    def kill(phase, done, epochs):
+        import keras
+
+        def stop(epoch, logs):
+            if phase == "gradient" and done == 0:
+                raise Killed
+
+        return [keras.callbacks.LambdaCallback(on_epoch_end=stop)]
+
+    options = {"labels": labels, "classes": CLASSES, "checkpoint_every": 0.0}
+    with pytest.raises(Killed):
+        train(shapes, recipe, tmp_path / "b", callbacks=kill, **options)
+    resumed = train(shapes, recipe, tmp_path / "b", **options).model
+    for part in ("network", "field"):
+        pairs = zip(through.parts[part].weights, resumed.parts[part].weights, strict=True)
+        for one, other in pairs:
+            np.testing.assert_array_equal(np.array(one), np.array(other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"denoising_steps": 5}, "do not fit"),
+        ({"network": "conditional"}, "do not fit"),
+        ({"mirror_axes": "chair:0"}, "mirror_axes of each category"),
+        ({"mirror_axes": "chair:3"}, "made of 0, 1 and 2"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe(**changes)
+
+
+def test_without_labels_there_is_nothing_to_be_conditioned_on(tmp_path):
+    shapes, _ = labelled_shapes()
+    with pytest.raises(ValueError, match="labels are needed"):
+        train(shapes, RECIPES["annealed"], tmp_path)
