@@ -4,8 +4,8 @@
 
 Each run is a process of its own that pretrains the `base` network on noise for `--steps` iterations
 of batch 8 on one core, after ten that don't count. It is returned to the system; kept by the C
-library (`descnet3d.outputs.keep_freed_memory`); kept by TensorFlow's own pool, as the package has
-it wherever it is imported; or kept by both, as commands have it.
+library (`descnet3d.commands.outputs.keep_freed_memory`); kept by TensorFlow's own pool, as the
+package has it wherever it is imported; or kept by both, as commands have it.
 """
 
 from __future__ import annotations

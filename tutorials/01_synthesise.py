@@ -238,8 +238,8 @@ assert gradient_norm[-1] < gradient_norm[0], "the gradient fades"
 # ## Meshes
 #
 # `meshes.from_occupancy` gives an open3d mesh: the faces of the cubes, or, with
-# `surface="isosurface"`, marching cubes through the voxels' centres. `save_all` writes a file for
-# each shape; the ending says of which kind: `.ply .obj .stl .off .glb`.
+# `surface="isosurface"`, marching cubes through the voxels' centres. `save_meshes` writes a file
+# for each shape; the ending says of which kind: `.ply .obj .stl .off .glb`.
 
 # %%
 paths = [

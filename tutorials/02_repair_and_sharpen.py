@@ -165,7 +165,7 @@ assert error(plainly) > 0.8 * error(known), "all shown: the gap remains"
 # %% [markdown]
 # ## In the mesh's own coordinates
 #
-# With the transform, `meshes.save` writes the repaired shape where the damaged mesh lies: in
+# With the transform, `save` writes the repaired shape where the damaged mesh lies: in
 # centimetres, y upwards, at its place in the room.
 
 # %%
