@@ -1,7 +1,7 @@
 """3D DescriptorNets: energy-based models of voxelised shapes, in Keras.
 
-`load` and `list_presets` are the way in, `DescriptorNet` and `CooperativeNet` the models, `view`
-and `meshes` what one looks at them with. Nothing is imported until it is used, so that
+`load` and `list_presets` are the way in; `DescriptorNet`, `AnnealedDescriptor` and `CooperativeNet`
+the models; `view` and `meshes` what one looks at them with. Nothing is imported until it is used, so that
 `import descnet3d` costs nothing.
 """
 
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from descnet3d.datasets.mesh_writers import save_all as save_meshes
+    from descnet3d.energy.annealing import AnnealingSettings, Denoising
     from descnet3d.energy.chains import ChainSettings
     from descnet3d.energy.langevin import LangevinSettings
     from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+    from descnet3d.models.annealed import AnnealedDescriptor
     from descnet3d.models.cooperative import CooperativeNet
     from descnet3d.models.descriptor import DescriptorNet
     from descnet3d.shapes import sheets as view
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AnnealedDescriptor",
+    "AnnealingSettings",
     "ChainSettings",
     "CooperativeNet",
+    "Denoising",
     "DescriptorNet",
     "EquilibriumMatching",
     "LangevinSettings",
@@ -40,8 +45,11 @@ __all__ = [
 ]
 # The module of each name, and what it is called there; None for the module itself.
 _HOMES = {
+    "AnnealedDescriptor": ("models.annealed", "AnnealedDescriptor"),
+    "AnnealingSettings": ("energy.annealing", "AnnealingSettings"),
     "ChainSettings": ("energy.chains", "ChainSettings"),
     "CooperativeNet": ("models.cooperative", "CooperativeNet"),
+    "Denoising": ("energy.annealing", "Denoising"),
     "DescriptorNet": ("models.descriptor", "DescriptorNet"),
     "EquilibriumMatching": ("energy.objectives", "EquilibriumMatching"),
     "LangevinSettings": ("energy.langevin", "LangevinSettings"),
