@@ -1,8 +1,8 @@
 """3D DescriptorNets: energy-based models of voxelised shapes, in Keras.
 
 `load` and `list_presets` are the way in; `DescriptorNet`, `AnnealedDescriptor` and `CooperativeNet`
-the models; `view` and `meshes` what one looks at them with. Nothing is imported until it is used, so that
-`import descnet3d` costs nothing.
+the models; `view` and `meshes` what one looks at them with. Nothing is imported until it is used,
+so that `import descnet3d` costs nothing.
 """
 
 from __future__ import annotations
