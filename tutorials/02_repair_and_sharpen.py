@@ -226,7 +226,7 @@ assert errors[0] < 0.05, "with half of the voxels known the rest is found"
 # to compare with.
 
 # %%
-beds = descnet3d.load("bed").generate(32, seed=3)[: 1 if small else 3]
+beds = descnet3d.load("bed", task="cooperative").generate(32, seed=3)[: 1 if small else 3]
 coarse = blocks.average((beds > 0.5).astype("float32"), 2)
 sharpener = descnet3d.load("bed", task="super_resolution")
 fine = sharpener.super_resolve(coarse, seed=0, num_steps=20 if small else None)

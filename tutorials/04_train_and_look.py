@@ -46,7 +46,7 @@ def show(shapes, tile=100, **options):
 
 
 # %%
-generated = descnet3d.load("bed").generate(64 if small else 256, seed=0)
+generated = descnet3d.load("bed", task="cooperative").generate(64 if small else 256, seed=0)
 shapes = (blocks.average((generated > 0.5).astype("float32"), 2) >= 0.5).astype("float32")
 print(f"{len(shapes)} beds on {shapes.shape[1:]}, {shapes.mean():.1%} of the voxels filled")
 show(shapes[:8], columns=8)

@@ -51,7 +51,7 @@ def show(shapes, tile=120, **options):
 # looked at that was trained so.
 
 # %%
-model = descnet3d.load("chair")
+model = descnet3d.load("chair", task="cooperative")
 print(f"descriptor: {model.network.count_params():,} weights")
 print(f"generator:  {model.generator.count_params():,} weights, {model.num_latents} latents")
 
