@@ -44,6 +44,10 @@ def _error(value: float) -> str:
     return _share(value, 4 if value < 0.1 else 3)
 
 
+def _measured(configs: list[Config], *tasks: str) -> list[Config]:
+    return [config for config in configs if config["task"] in tasks and "scores" in config]
+
+
 def _card(config: Config) -> str:
     return f"[`{config['id']}`](../../zoo/{config['id']}/card.md)"
 
@@ -85,7 +89,7 @@ def synthesis(configs: list[Config]) -> str:
         made, real = config["scores"], config["real_scores"]
 
         def both(name: str, digits: int = 3, write: Callable[..., str] = _share) -> str:
-            if name not in made:
+            if name not in made:  # that of one category is no figure of all
                 return ""
             return f"{write(made[name], digits)} ({write(real[name], digits)})"
 
@@ -116,7 +120,7 @@ def synthesis(configs: list[Config]) -> str:
             "copies; empty, alike",
             "core minutes",
         ],
-        (row(config) for config in configs if config["task"] == "synthesis"),
+        map(row, _measured(configs, "synthesis")),
     )
 
 
@@ -134,8 +138,7 @@ def _reconstruction(configs: list[Config], task: str, baselines: list[str]) -> s
                 *(cell(config["baselines"][name]) for name in baselines),
                 _minutes(config),
             ]
-            for config in configs
-            if config["task"] == task
+            for config in _measured(configs, task)
         ),
     )
 
@@ -192,7 +195,7 @@ def cooperative(configs: list[Config]) -> str:
             "IoU of encoded test shapes (nearest training shape)",
             "largest step of nine",
         ],
-        (row for config in configs if config["task"] == "cooperative" for row in rows(config)),
+        (row for config in _measured(configs, "cooperative") for row in rows(config)),
     )
 
 
@@ -208,8 +211,7 @@ def classifiers(configs: list[Config]) -> str:
                 "{accuracy_low:.4f} to {accuracy_high:.4f}".format(**config["scores"]),
                 _minutes(config),
             ]
-            for config in configs
-            if config["task"] in ("features", "classification")
+            for config in _measured(configs, "features", "classification")
         ),
     )
 
