@@ -53,7 +53,13 @@ def _card(config: Config) -> str:
 
 
 def _minutes(config: Config) -> str:
-    return f"{config['training']['core_minutes']:.0f}"
+    return f"{config['training']['core_minutes']:.0f}" if config.get("training") else ""
+
+
+def _weights(config: Config) -> str:
+    if "weights" in config:
+        return config["weights"]["dtype"]
+    return f"those of `{config['model']['shares']}`"
 
 
 def _shipped() -> set[str]:
@@ -73,7 +79,7 @@ def every_preset(configs: list[Config]) -> str:
                 config["task"].replace("_", "-"),
                 f"{config['size'][0]}³",
                 f"{config['parameters']:,}",
-                config["weights"]["dtype"],
+                _weights(config),
                 _minutes(config),
                 "yes" if config["id"] in shipped else "",
             ]
