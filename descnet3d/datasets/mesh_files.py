@@ -5,23 +5,35 @@ What comes back is clean: every index is in range, no triangle is degenerate, ev
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import re
-import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from descnet3d import numpy_files
+from descnet3d.datasets.gltf_files import parse_gltf
+from descnet3d.datasets.obj_files import parse_obj
 from descnet3d.datasets.off_files import parse_off
+from descnet3d.datasets.ply_files import parse_ply
+from descnet3d.datasets.stl_files import parse_stl
 from descnet3d.shapes.mesh import MAX_COORDINATE, Mesh
 
-MESH_INPUT_ENDINGS = (".off", ".obj", ".ply", ".stl", ".glb")
+_PARSERS = {".off": parse_off, ".obj": parse_obj, ".ply": parse_ply, ".stl": parse_stl}
+GLTF_ENDINGS = (".glb", ".gltf")
+MESH_INPUT_ENDINGS = (*_PARSERS, *GLTF_ENDINGS)
+_PACKED = ".gz"
 # ModelNet40's largest file has 100 MB.
 MAX_FILE_BYTES = 2**29
 MAX_TRIANGLES = 2**25
+
+
+def is_mesh_file(path: str | os.PathLike) -> bool:
+    """Whether a path ends as one of a mesh does that `read_mesh` reads."""
+    name = Path(path).name.lower()
+    return Path(name).suffix in MESH_INPUT_ENDINGS or (
+        name.endswith(_PACKED) and Path(name.removesuffix(_PACKED)).suffix in _PARSERS
+    )
 
 
 class MeshError(ValueError):
@@ -32,22 +44,26 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
     """Reads the triangles of a mesh file, by its ending.
 
     Faces of more corners are cut into triangles, the parts of a scene are put together as the scene
-    places them, and degenerate triangles and vertices that no triangle uses are dropped. Nothing
-    but this file is read: materials and textures are left alone.
+    places them, and degenerate triangles and vertices that no triangle uses are dropped. A file is
+    read as its format says or refused, and never read in part. Nothing but this file is read, and
+    the buffers beside a `.gltf` file: materials and textures are left alone.
 
     Args:
-        path: `.off`, `.obj`, `.ply`, `.stl` or `.glb`.
+        path: `.off`, `.obj`, `.ply`, `.stl`, `.glb` or `.gltf`; all but the last two may be packed
+            by gzip, as `.off.gz`.
 
     Returns:
-        The mesh, in the file's own coordinates.
+        The mesh, in the file's own coordinates; y is up in `.glb` and `.gltf`, by their standard.
 
     Raises:
         MeshError: the file is missing, empty, damaged, of another kind or too large, or holds no
             triangle that has an area.
     """
-    ending = Path(path).suffix.lower()
-    if ending not in MESH_INPUT_ENDINGS:
+    if not is_mesh_file(path):
         raise MeshError(f"{path} is no mesh file: those end in {', '.join(MESH_INPUT_ENDINGS)}")
+    name = Path(path).name.lower()
+    packing = name.endswith(_PACKED)
+    ending = Path(name.removesuffix(_PACKED)).suffix
     try:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         if size > MAX_FILE_BYTES:
@@ -59,8 +75,13 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
     except ValueError as error:
         raise MeshError(str(error)) from error
     try:
-        vertices, triangles = parse_off(content) if ending == ".off" else _parse(content, ending)
-        return _clean(vertices, triangles)
+        if packing:
+            content = _unpacked(content)
+        if ending in GLTF_ENDINGS:
+            folder = Path(path).parent if ending == ".gltf" else None
+            mesh = _clean(*parse_gltf(content, folder, MAX_TRIANGLES))
+            return mesh._replace(up="y")
+        return _clean(*_PARSERS[ending](content))
     except ValueError as error:
         raise MeshError(f"{path} {error}") from error
 
@@ -95,64 +116,14 @@ def _only_used(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray,
     return vertices[is_used], (np.cumsum(is_used) - 1)[triangles]
 
 
-def _parse(content: bytes, ending: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and triangles of the formats that trimesh reads."""
-    import trimesh
-
-    if not content.strip():
-        raise ValueError("is empty")
-    _check_claims(content, ending)
+def _unpacked(content: bytes) -> bytes:
+    stream = zlib.decompressobj(wbits=31)  # gzip's header
     try:
-        # A stream has no folder, so that nothing beside it can be opened.
-        scene = trimesh.load_scene(io.BytesIO(content), file_type=ending[1:], process=False)
-        placed = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
-    except Exception as error:  # its parsers raise all kinds
-        raise ValueError(f"cannot be read as {ending} ({_in_words(error)})") from error
-    # A scene may name one part many times, and so be far larger than its file.
-    if sum(len(getattr(part, "faces", ())) for part in placed) > MAX_TRIANGLES:
-        raise ValueError(f"has more than {MAX_TRIANGLES} triangles; simplify it")
-    try:
-        mesh = scene.to_mesh()
-    except Exception as error:
-        raise ValueError(f"cannot be read as {ending} ({_in_words(error)})") from error
-    return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _check_claims(content: bytes, ending: str) -> None:
-    """Finds files that promise more than they hold, or that send the reader elsewhere."""
-    if ending == ".ply":
-        header = content[: max(content.find(b"end_header"), 0)]
-        counts = re.findall(rb"^element[ \t]+\S+[ \t]+(\d+)", header, re.MULTILINE)
-        promised, smallest = sum(map(int, counts)), 1
-        if not counts:
-            raise ValueError("does not begin as a .ply file does")
-    elif ending == ".stl" and len(content) >= 84 and content.lstrip()[:5].lower() != b"solid":
-        promised, smallest = struct.unpack_from("<I", content, 80)[0], 50
-    elif ending == ".glb":
-        _check_glb(content)
-        return
-    else:
-        return
-    if promised * smallest > len(content):
-        raise ValueError(f"promises {promised} elements, and is too short for them")
-
-
-def _check_glb(content: bytes) -> None:
-    try:
-        magic, _, _, length, kind = struct.unpack_from("<4sIII4s", content)
-        document = json.loads(content[20 : 20 + length])
-        buffers = [buffer for buffer in document.get("buffers", []) if "uri" in buffer]
-        elsewhere = [buffer["uri"] for buffer in buffers if buffer["uri"][:5] != "data:"]
-    except (struct.error, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("is not a .glb file, or is cut short") from error
-    if magic != b"glTF" or kind != b"JSON":
-        raise ValueError("is not a .glb file")
-    if elsewhere:
-        raise ValueError(
-            f"keeps its data elsewhere ({str(elsewhere[0])[:80]!r}), which is not fetched; export "
-            "it again with everything in one file"
-        )
+        unpacked = stream.decompress(content, MAX_FILE_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"is damaged: gzip cannot unpack it ({error})") from error
+    if not stream.eof and len(unpacked) < MAX_FILE_BYTES:
+        raise ValueError("is cut short: gzip cannot unpack it whole")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("unpacks to several files, or to one that is too large")
+    return unpacked

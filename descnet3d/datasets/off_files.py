@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-import warnings
 
 import numpy as np
 
-# The word OFF, which may say that vertices carry texture coordinates (ST), colours (C) and normals
-# (N), then three counts, of which the last (edges) may be missing. ModelNet's headers may run on.
-_HEADER = re.compile(rb"\s*(ST)?(C)?(N)?OFF\s*(\d{1,18})[ \t]+(\d{1,18})(?:[ \t]+\d*)?\s*(?:\n|$)")
+from descnet3d.datasets.polygons import fans, parse_numbers, plain_lines, whole_numbers
+
+# The word OFF, which says what stands behind the place of a vertex: texture coordinates (ST),
+# colours (C) and normals (N), in whatever order; 4 for a fourth coordinate, n for as many as are
+# said next. ModelNet's headers run on into the counts.
+_WORD = re.compile(rb"\s*((?:ST|C|N|4|n)*)OFF(?![A-Za-z])")
+_LOWER_WORD = re.compile(rb"\s*((?:st|c|n|4)*)off(?![A-Za-z])")
+_COLOURS = (4, 3, 1, 0)
 
 
 def parse_off(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -27,16 +31,26 @@ def parse_off(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: this is not an OFF file, or it is damaged; the message says how.
     """
-    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    content = plain_lines(content)
     if b"#" in content:
         content = re.sub(rb"#[^\n]*", b"", content)
     if not content.strip():
         raise ValueError("is empty")
-    header = _HEADER.match(content)
-    if header is None:
-        raise ValueError("does not begin as an OFF file does, with OFF and the numbers of vertices")
-    vertex_count, face_count = int(header[4]), int(header[5])
-    body = content[header.end() :]
+    word = _WORD.match(content)
+    flags = word[1] if word else b""
+    if word is None and (word := _LOWER_WORD.match(content)):
+        flags = word[1].upper()
+    body = content[word.end() :] if word else content
+    if re.match(rb"\s*BINARY\b", body):
+        raise ValueError(
+            "does not begin as an OFF file of text does: it is BINARY; save it as text"
+        )
+    if b"n" in flags:
+        dimensions = re.match(rb"\s*(\d+)\s", body)
+        if dimensions is None or int(dimensions[1][:9]) != 3:
+            raise ValueError("has vertices (nOFF) of other than three dimensions")
+        body = body[dimensions.end() :]
+    vertex_count, face_count, body = _counts(body)
     # A vertex takes three digits and three separators at least, a face two characters.
     if 6 * vertex_count + 2 * face_count > len(body) + 1:
         raise ValueError(
@@ -44,69 +58,108 @@ def parse_off(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         )
     if vertex_count == 0 or face_count == 0:
         raise ValueError(f"has {vertex_count} vertices and {face_count} faces, so no surface")
-    width = _vertex_width(body)
-    numbers = _numbers(body)
-    end = vertex_count * width
-    if numbers.size < end + face_count:
+    numbers = parse_numbers(body)
+    widths = _words_per_line(body)
+    found = None
+    if len(widths) == vertex_count + face_count:
+        if (least := widths[:vertex_count].min()) < 3 + (b"4" in flags):
+            raise ValueError(f"has a vertex of {least} coordinates")
+        found = _by_line(numbers, widths, vertex_count)
+    if found is None:
+        found = _running_on(numbers, vertex_count, face_count, flags)
+    starts, triangles = found
+    vertices = numbers[starts[:, None] + np.arange(3)]
+    if b"4" in flags:
+        weights = numbers[starts + 3]
+        if not (weights != 0).all():
+            raise ValueError("has a vertex whose fourth coordinate is 0, so that it is infinite")
+        vertices = vertices / weights[:, None]
+    return vertices, triangles
+
+
+def _counts(body: bytes) -> tuple[int, int, bytes]:
+    """The numbers of vertices and faces, and what follows them. That of edges may be missing."""
+    header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})(?:[ \t]+-?\d*)?[ \t]*(?=\n|$)", body)
+    rest = header and body[header.end() :]
+    if header is None:  # vertices follow on the same line
+        header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})\s+\d+(?=\s)", body)
+        rest = header and body[header.end() :]
+    if header is None or rest is None:
+        raise ValueError("does not begin as an OFF file does, with OFF and the numbers of vertices")
+    alone = re.match(rb"\s*\d+[ \t]*\n", rest)
+    if alone and len(header[0].split()) == 2:
+        rest = rest[alone.end() :]
+    return int(header[1]), int(header[2]), rest
+
+
+def _words_per_line(body: bytes) -> np.ndarray:
+    """How many words each line has, without blank lines."""
+    text = np.frombuffer(body, np.uint8)
+    is_blank = text <= 32
+    begins = ~is_blank
+    begins[1:] &= is_blank[:-1]
+    starts = np.flatnonzero(begins)
+    ends = np.append(np.flatnonzero(text == 10), len(text))
+    counts = np.diff(np.searchsorted(starts, ends), prepend=0)
+    return counts[counts > 0]
+
+
+def _by_line(
+    numbers: np.ndarray, widths: np.ndarray, vertex_count: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where each vertex begins, and the triangles; None where a line holds no whole face."""
+    starts = np.cumsum(widths) - widths
+    faces = starts[vertex_count:]
+    told = numbers[faces]
+    if not ((told >= 0) & (told < widths[vertex_count:]) & (told == np.floor(told))).all():
+        return None
+    counts = told.astype(np.int64)
+    places = np.repeat(faces + 1 - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+    return starts[:vertex_count], fans(whole_numbers(numbers[places]), counts)
+
+
+def _running_on(
+    numbers: np.ndarray, vertex_count: int, face_count: int, flags: bytes
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a text whose lines mean nothing: all of it must be used up."""
+    fixed = 3 + (b"4" in flags) + 3 * (b"N" in flags) + 2 * (b"ST" in flags)
+    # C may be one number, or three or four.
+    has_colour = b"C" in flags
+    errors, found = [], []
+    for colour in _COLOURS if has_colour else (0,):
+        try:
+            found.append(_faces_at(numbers, vertex_count, fixed + colour, face_count))
+        except ValueError as error:
+            errors.append(error)
+    if len(found) > 1:
+        raise ValueError("can be read in more than one way: its colours are unclear")
+    if not found:
+        raise errors[0]
+    return found[0]
+
+
+def _faces_at(
+    numbers: np.ndarray, vertex_count: int, width: int, face_count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    rest = numbers[vertex_count * width :]
+    if rest.size < face_count:
         raise ValueError(
             f"promises {vertex_count} vertices and {face_count} faces, and ends before them"
         )
-    vertices = numbers[:end].reshape(vertex_count, width)[:, :3]
-    rest = numbers[end:]
-    first = rest[0]
-    if first >= 3 and rest.size == face_count * (first + 1):
-        rows = rest.reshape(face_count, -1)
-        if (rows[:, 0] == first).all():  # all faces have as many corners, and nothing else
-            return np.ascontiguousarray(vertices), _fans(rows[:, 1:])
-    return np.ascontiguousarray(vertices), _mixed_faces(body, vertex_count, face_count, rest)
-
-
-def _vertex_width(body: bytes) -> int:
-    # A first vertex may stand on a line of its own with its colour behind it.
-    line = body.lstrip().partition(b"\n")[0]
-    width = len(line.split())
-    if width < 3:
-        raise ValueError(
-            f"has a vertex of {width} coordinates: {line[:40].decode('ascii', 'replace')}"
-        )
-    return width
-
-
-def _numbers(text: bytes) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)
-        try:
-            return np.fromstring(text.decode("ascii"), dtype=np.float64, sep=" ")
-        except (DeprecationWarning, ValueError) as error:
-            raise ValueError("holds something that is not a number where numbers belong") from error
-
-
-def _mixed_faces(body: bytes, vertex_count: int, face_count: int, rest: np.ndarray) -> np.ndarray:
-    """Triangles of faces that differ in their corners, or that carry colours."""
-    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-    lines = lines[vertex_count : vertex_count + face_count]
-    by_corners: dict[int, list[np.ndarray]] = {}
-    start = 0
-    per_line = len(lines) == face_count
+    counts, place, places = [], 0, []
     for face in range(face_count):
-        corners = rest[start] if start < rest.size else -1
+        told = rest[place] if place < rest.size else -1
         # NaN compares with nothing.
-        if not 0 <= corners < rest.size - start or corners != int(corners):
+        if not 0 <= told < rest.size - place or told != int(told):
             raise ValueError(f"is damaged at face {face}: its corners are not there")
-        corners = int(corners)
-        by_corners.setdefault(corners, []).append(rest[start + 1 : start + 1 + corners])
-        start += len(lines[face].split()) if per_line else 1 + corners
-    fans = [_fans(np.stack(faces)) for corners, faces in by_corners.items() if corners >= 3]
-    return np.concatenate(fans) if fans else np.zeros((0, 3), np.int64)
-
-
-def _fans(corners: np.ndarray) -> np.ndarray:
-    """The triangles of polygons with equally many corners, `[f, c]`, each a fan about its first."""
-    if not (np.isfinite(corners).all() and (corners == np.floor(corners)).all()):
-        raise ValueError("has a face whose corners are not whole numbers")
-    if np.abs(corners).max(initial=0) > 2**31:
-        raise ValueError("has a face whose corners are far out of range")
-    indices = corners.astype(np.int64)
-    second = np.arange(1, corners.shape[1] - 1)
-    fan = np.stack([np.zeros_like(second), second, second + 1], axis=1)
-    return indices[:, fan].reshape(-1, 3)
+        counts.append(int(told))
+        places.append(place + 1)
+        place += 1 + counts[-1]
+    if place != rest.size:
+        raise ValueError(
+            f"promises {vertex_count} vertices and {face_count} faces, and holds "
+            f"{rest.size - place} numbers more, in lines that are none of them"
+        )
+    corners = [rest[start : start + count] for start, count in zip(places, counts, strict=True)]
+    triangles = fans(whole_numbers(np.concatenate(corners)), np.array(counts, np.int64))
+    return width * np.arange(vertex_count), triangles

@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from descnet3d.datasets.grid_files import read_grids, read_transform
-from descnet3d.datasets.mesh_files import MESH_INPUT_ENDINGS, read_mesh
+from descnet3d.datasets.mesh_files import is_mesh_file, read_mesh
 from descnet3d.datasets.workers import Failure, map_in_processes
 from descnet3d.shapes import poses
 from descnet3d.shapes.transform import GridTransform as GridTransform
@@ -38,7 +37,7 @@ def voxelize_files(
     *,
     fill: Fill = "solid",
     span: float = 0.75,
-    up: Up = "z",
+    up: Up | None = None,
     turn: float | Sequence[float] = 0.0,
     workers: int | None = None,
     progress: bool = False,
@@ -68,7 +67,7 @@ def voxelize_files(
     if len(turns) != len(paths):
         raise ValueError(f"turn holds {len(turns)} angles for {len(paths)} paths")
     for angle in {0.0, *turns}:
-        check_options(size, fill=fill, span=span, up=up, turn=angle)
+        check_options(size, fill=fill, span=span, up=up or "z", turn=angle)
     options = {"size": size, "fill": fill, "span": span, "up": up}
     tasks = (
         {"path": path, "turn": angle, **options} for path, angle in zip(paths, turns, strict=True)
@@ -127,7 +126,7 @@ def load_shape(path: str | os.PathLike, size: int = 32, **options: Any) -> Voxel
     Raises:
         ValueError: the file cannot be read, or holds no shape or several, or a grid that is larger.
     """
-    if Path(path).suffix.lower() in MESH_INPUT_ENDINGS:
+    if is_mesh_file(path):
         return voxelize(read_mesh(path), size, **options)
     shapes = read_grids(path)
     if len(shapes) != 1:

@@ -38,7 +38,7 @@ def voxelize(
     *,
     fill: Fill = "solid",
     span: float = 0.75,
-    up: Up = "z",
+    up: Up | None = None,
     turn: float = 0.0,
 ) -> Voxelized:
     """Puts a mesh on a grid: centred, its longest side `span` of the grid's.
@@ -49,7 +49,7 @@ def voxelize(
         fill: "surface" for the voxels that the surface passes through; "solid" for what it
             encloses as well.
         span: the longest side of the mesh, as a share of the grid's, up to 1.
-        up: the mesh's upward axis, "z" or "y"; the grid's is z.
+        up: the mesh's upward axis, "z" or "y"; what the mesh says where None. The grid's is z.
         turn: by how many degrees the mesh is turned about the upward axis first, counter-clockwise
             seen from above. Multiples of 90 give exactly the turned grid.
 
@@ -59,6 +59,7 @@ def voxelize(
     Raises:
         ValueError: an argument is not as above.
     """
+    up = up or mesh.up
     check_options(size, fill=fill, span=span, up=up, turn=turn)
     corners = _corners(mesh)
     quarters, rest = divmod(turn, 90.0)
