@@ -171,7 +171,7 @@ assert (archive.is_test.sum(), (~archive.is_test).sum()) == (counts["test"], cou
 #
 #     descnet3d train --data=modelnet_voxels/modelnet10_32 --category=sofa --out=my_sofas
 #
-# or `--flagfile=zoo/recipes/synthesis_sofa_32.flags` for exactly what the shipped preset had.
+# or `--flagfile=zoo/synthesis_sofa_32/recipe.flags` for exactly what the shipped preset had.
 
 # %%
 sofas = sources.read_shapes(output / "modelnet10_32.npz", "sofa", "train").occupancy
