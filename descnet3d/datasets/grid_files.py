@@ -117,7 +117,8 @@ def _choose(key: str | None, usual: str, shapes: Mapping[str, tuple[int, ...] | 
 def _without_channels(values: np.ndarray) -> np.ndarray:
     if values.ndim == 5 and values.shape[-1] != 1 and values.shape[1] == 1:
         values = values[:, 0]
-    elif values.ndim == 4 and values.shape[-1] == 1 and min(values.shape[:3]) > 1:
+    # A batch of grids that are one voxel high looks the same; of whole shapes there is none.
+    elif values.ndim == 4 and values.shape[-1] == 1 and min(values.shape[:3]) >= 8:
         values = values[..., 0]
     return values[None] if values.ndim == 3 else values
 

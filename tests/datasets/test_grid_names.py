@@ -9,7 +9,7 @@ from scipy import io as scipy_io
 from descnet3d.datasets.grid_files import read_grid_file, read_grids
 from descnet3d.datasets.shape_files import load_shape
 
-GRID = np.random.default_rng(0).random((4, 5, 6)) < 0.4
+GRID = np.random.default_rng(0).random((8, 9, 10)) < 0.4
 
 
 @pytest.mark.parametrize("name", ["instance", "voxel", "voxels", "Volume", "input", "data"])
@@ -23,7 +23,7 @@ def test_the_only_array_of_a_file_is_the_grid_whatever_its_name(tmp_path, name):
 
 
 def test_of_several_arrays_one_is_asked_for(tmp_path):
-    other = np.zeros((4, 5, 6))
+    other = np.zeros((8, 9, 10))
     np.savez(tmp_path / "a.npz", seen=GRID, whole=other)
     scipy_io.savemat(tmp_path / "a.mat", {"seen": GRID, "whole": other})
     for ending in ("mat", "npz"):
@@ -31,7 +31,7 @@ def test_of_several_arrays_one_is_asked_for(tmp_path):
         with pytest.raises(ValueError, match=r"several other arrays \(seen, whole\).*--key=seen"):
             read_grids(path)
         np.testing.assert_array_equal(read_grids(path, key="seen")[0] > 0.5, GRID)
-        assert load_shape(path, 8, key="seen").occupancy.sum() == GRID.sum()
+        assert load_shape(path, 16, key="seen").occupancy.sum() == GRID.sum()
         with pytest.raises(ValueError, match="no (key|variable) 'none'"):
             read_grids(path, key="none")
 
@@ -67,7 +67,7 @@ def test_a_file_of_matlab_7_3_that_claims_too_much_or_points_elsewhere_is_refuse
         read_grids(tmp_path / "cut.mat")
 
 
-@pytest.mark.parametrize("shape", [(4, 5, 6), (1, 4, 5, 6), (4, 5, 6, 1), (1, 1, 4, 5, 6)])
+@pytest.mark.parametrize("shape", [(8, 9, 10), (1, 8, 9, 10), (8, 9, 10, 1), (1, 1, 8, 9, 10)])
 def test_an_axis_for_channels_is_dropped(tmp_path, shape):
     np.save(tmp_path / "a.npy", GRID.reshape(shape))
     np.testing.assert_array_equal(read_grids(tmp_path / "a.npy"), GRID[None])
