@@ -136,7 +136,7 @@ def strictly(ending: str, content: bytes) -> bool:
         return _strict_ply(content)
     if ending == ".obj":
         return _strict_obj(content)
-    if ending == ".stl" and not content.lstrip()[:5].lower() == b"solid":
+    if ending == ".stl" and content.lstrip()[:5].lower() != b"solid":
         return len(content) >= 84 + 50 * struct.unpack_from("<I", content, 80)[0]
     if ending == ".glb" and content[:4] == b"glTF":
         return len(content) >= struct.unpack_from("<I", content, 8)[0]
