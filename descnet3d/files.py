@@ -7,10 +7,14 @@ before, never half of a new one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+# No space, no quota, a file size that is not allowed, a disk that fails.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class OutputError(ValueError):
@@ -112,12 +116,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         The temporary path to write to. No file is there yet.
 
     Raises:
-        OutputError: as in `check_writable`, or the block wrote nothing.
+        OutputError: as in `check_writable`, the disk is full, or the block wrote nothing.
     """
     target = check_writable(path)
     temporary = _temporary_beside(target)
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise OutputError(
+                f"cannot write {path}: {error.strerror}; what was there before is as it was"
+            ) from error
         try:
             os.replace(temporary, target)
         except FileNotFoundError as error:

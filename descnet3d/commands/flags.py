@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def define_data_flags(values: flags.FlagValues) -> None:
-    """Adds `--data`, `--data_dir` and `--size`."""
+    """Adds `--data`, `--data_dir`, `--size` and `--up`."""
     flags.DEFINE_string(
         "data",
         None,
@@ -29,6 +29,13 @@ def define_data_flags(values: flags.FlagValues) -> None:
         None,
         "The side of the grids that a folder's shapes are put on; 32, or the model's, if absent.",
         lower_bound=2,
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "up",
+        None,
+        ["z", "y"],
+        "The upward axis of a folder's meshes; if absent, y in .glb and .gltf, and else z.",
         flag_values=values,
     )
 
@@ -63,6 +70,7 @@ def read_labelled_shapes(values: flags.FlagValues, **options: Any) -> VoxelArchi
 
     return sources.read_shapes(
         values.data,
+        up=values.up,
         data_dir=values.data_dir,
         progress=sys.stderr.isatty(),
         report=lambda line: print(line, file=sys.stderr),

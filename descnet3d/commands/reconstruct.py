@@ -33,7 +33,7 @@ def _define_flags(values: flags.FlagValues) -> None:
         "input",
         None,
         "The shapes: a file of grids (.npz, .npy, .binvox, .mat), or a mesh (.off, .obj, .ply, "
-        ".stl, .glb), whose coordinates what is written keeps.",
+        ".stl, .glb, .gltf), whose coordinates what is written keeps.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -44,7 +44,19 @@ def _define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string("sheet", None, "Where to write that sheet as well.", flag_values=values)
-    flags.DEFINE_enum("up", "z", ["z", "y"], "The upward axis of a mesh.", flag_values=values)
+    flags.DEFINE_enum(
+        "up",
+        None,
+        ["z", "y"],
+        "The upward axis of a mesh; if absent, y in .glb and .gltf, and else z.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "key",
+        None,
+        "The array in files (.npz, .mat) that hold several; the only one, if absent.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "seed",
         0,
@@ -181,12 +193,12 @@ def _preset(name: str, values: flags.FlagValues, task: str) -> tuple[Path, int]:
 
 
 def _read(values: flags.FlagValues, size: int) -> _Input:
-    from descnet3d.datasets.grid_files import GRID_ENDINGS, read_grids, read_transform
+    from descnet3d.datasets.grid_files import GRID_ENDINGS, read_grid_file
     from descnet3d.shapes.occupancy import as_occupancy
 
     if Path(values.input).suffix.lower() in GRID_ENDINGS:
-        shapes = as_occupancy(read_grids(values.input), values.input)
-        return _Input(shapes, read_transform(values.input))
+        shapes, transform = read_grid_file(values.input, values.key)
+        return _Input(as_occupancy(shapes, values.input), transform)
     from descnet3d.datasets.shape_files import load_shape
 
     shape = load_shape(values.input, size, up=values.up)

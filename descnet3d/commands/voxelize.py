@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from descnet3d import files
 from descnet3d.commands.console import Command, UsageError
+
+if TYPE_CHECKING:
+    from descnet3d.datasets.shape_files import Skipped
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -46,7 +51,19 @@ def _define_flags(values: flags.FlagValues) -> None:
         upper_bound=1,
         flag_values=values,
     )
-    flags.DEFINE_enum("up", "z", ["z", "y"], "The meshes' upward axis.", flag_values=values)
+    flags.DEFINE_enum(
+        "up",
+        None,
+        ["z", "y"],
+        "The meshes' upward axis; if absent, y in .glb and .gltf, by their standard, and else z.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "key",
+        None,
+        "The array in files (.npz, .mat) that hold several; the only one, if absent.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "poses",
         1,
@@ -93,7 +110,7 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
 
 
 def _options(values: flags.FlagValues) -> dict:
-    return {name: values[name].value for name in ("fill", "span", "up")}
+    return {name: values[name].value for name in ("fill", "span", "up", "key")}
 
 
 def _voxelize_file(path: Path, values: flags.FlagValues) -> None:
@@ -118,7 +135,7 @@ def _voxelize_folder(root: Path, values: flags.FlagValues) -> None:
     from descnet3d.datasets import folder_archives, folders
     from descnet3d.datasets.archives import write_archive
 
-    listed = folders.list_shapes(root, values.test_share)
+    listed, passed_over = folders.list_folder(root, values.test_share)
     started = time.perf_counter()
     archive, skipped = folder_archives.voxelize_shapes(
         listed,
@@ -132,6 +149,9 @@ def _voxelize_folder(root: Path, values: flags.FlagValues) -> None:
     )
     for missing in skipped:
         print(f"skipped {missing.path}: {missing.reason}")
+    for line in folders.passed_over_in_words(passed_over):
+        print(f"passed over {line}")
+    _tell_skipped(Path(values.out).with_name("skipped.json"), [*skipped, *passed_over])
     if archive is None:
         raise ValueError(
             f"none of the {len(listed)} files of {root} holds a shape that can be read"
@@ -139,11 +159,21 @@ def _voxelize_folder(root: Path, values: flags.FlagValues) -> None:
     write_archive(values.out, archive)
     count, tests = len(archive.labels), int(archive.is_test.sum())
     left_out = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+    left_out += " skipped"
+    if passed_over:
+        left_out += f" and {len(passed_over)} passed over (all in skipped.json)"
     print(
         f"wrote {values.out}: {count} shapes of {len(archive.classes)} categories "
-        f"({count - tests} train, {tests} test) on {values.size}³ grids, {left_out} skipped, "
+        f"({count - tests} train, {tests} test) on {values.size}³ grids, {left_out}, "
         f"in {time.perf_counter() - started:.1f} s"
     )
+
+
+def _tell_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
+    if not skipped and not path.exists():
+        return
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps([one._asdict() for one in skipped], indent=1) + "\n")
 
 
 COMMAND = Command(
@@ -151,12 +181,12 @@ COMMAND = Command(
     arguments=("FOLDER",),
     summary="make voxels of a folder of meshes",
     description=(
-        "Puts meshes (.off .obj .ply .stl .glb) and grids (.npy .npz .binvox .mat) of a folder on "
-        "grids of one size, solid even where a mesh is not watertight, and writes an archive that "
-        "train and evaluate read. The files lie in FOLDER/CATEGORY/, or in FOLDER/CATEGORY/train/ "
-        "and test/; without those folders a file's name decides which it is. FOLDER may be a "
-        "single file too, whose grid is written alone. Files that hold no shape are named, with "
-        "the reason."
+        "Puts meshes (.off .obj .ply .stl .glb .gltf) and grids (.npy .npz .binvox .mat) of a "
+        "folder on grids of one size, solid even where a mesh is not watertight, and writes an "
+        "archive that train and evaluate read. The files lie in FOLDER/CATEGORY/, or in "
+        "FOLDER/CATEGORY/train/ and test/; without those folders a file's name decides which it "
+        "is. FOLDER may be a single file too, whose grid is written alone. Files that "
+        "hold no shape are named, with the reason, here and in skipped.json beside the archive."
     ),
     example="descnet3d voxelize my_chairs --out=my_chairs.npz --size=32",
     define_flags=_define_flags,

@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 
 from descnet3d.datasets.archives import VoxelArchive, find_label, read_archive, write_archive
-from descnet3d.datasets.folders import ShapeFile, in_poses, list_shapes
+from descnet3d.datasets.folders import (
+    ShapeFile,
+    in_poses,
+    list_folder,
+    passed_over_in_words,
+    printable,
+)
 from descnet3d.datasets.shape_files import Skipped, voxelize_files
 from descnet3d.shapes.occupancy import MAX_VOXELS
+from descnet3d.shapes.transform import Up
 
 _REPORTED = 5
 
@@ -26,6 +33,7 @@ def read_folder(
     split: str | None = None,
     *,
     size: int = 32,
+    up: Up | None = None,
     keep_in: str | os.PathLike | None = None,
     progress: bool = False,
     report: Callable[[str], Any] = lambda line: None,
@@ -37,6 +45,8 @@ def read_folder(
         category: keep the shapes of this category; None for all.
         split: keep the shapes of "train" or of "test"; None for both.
         size: the side of the grids, in voxels.
+        up: the meshes' upward axis, "z" or "y"; what each one's format has where None: y in glTF, z
+            in the others.
         keep_in: a folder in which the grids are kept, to be read from there as long as the files
             and the size are the same; it is made where it is missing. None keeps nothing.
         progress: shows a bar with the time left.
@@ -49,7 +59,10 @@ def read_folder(
     Raises:
         ValueError: there is no such folder, category or split in it, or no file holds a shape.
     """
-    every = list_shapes(root)
+    every, passed_over = list_folder(root)
+    if passed_over:
+        told = "; ".join(passed_over_in_words(passed_over)[:_REPORTED])
+        report(f"passed over {len(passed_over)} files in {root}: {told}")
     classes = tuple(sorted({shape.category for shape in every}))
     if category is not None:
         find_label(category, classes, root)
@@ -68,11 +81,13 @@ def read_folder(
         )
     kept = None
     if keep_in is not None:
-        kept = Path(keep_in) / f"shapes_{content_digest(root, shapes, size, *classes)}.npz"
+        kept = (
+            Path(keep_in) / f"shapes_{content_digest(root, shapes, size, up or '', *classes)}.npz"
+        )
         if kept.is_file():
             with contextlib.suppress(ValueError):  # damaged: it is made again
                 return read_archive(kept)
-    archive, skipped = voxelize_shapes(shapes, classes, size, progress=progress)
+    archive, skipped = voxelize_shapes(shapes, classes, size, up=up, progress=progress)
     if skipped:
         first = [f"{Path(one.path).name} {one.reason}" for one in skipped[:_REPORTED]]
         more = [f"and {len(skipped) - _REPORTED} more"] if len(skipped) > _REPORTED else []
@@ -142,7 +157,7 @@ def voxelize_shapes(
         elif strict:
             raise ValueError(f"{one.path}: {one.reason}")
         else:
-            skipped.append(one)
+            skipped.append(one._replace(path=printable(one.path)))
     if not good:
         return None, skipped
     bits = np.unpackbits(np.stack(packed), axis=1, count=size**3)

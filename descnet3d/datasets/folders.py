@@ -1,20 +1,29 @@
-"""Folders of shapes, `<root>/<category>/[train|test/]<file>`: which there are, and their splits."""
+"""Folders of shapes, `<root>/<category>/[train|test/]<file>`: which there are, and their splits.
+
+Every file is either a shape or named with the reason why it is none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from descnet3d.datasets.grid_files import GRID_ENDINGS
-from descnet3d.datasets.mesh_files import MESH_INPUT_ENDINGS
+from descnet3d.datasets.mesh_files import MESH_INPUT_ENDINGS, is_mesh_file
+from descnet3d.datasets.shape_files import Skipped
 from descnet3d.shapes.poses import pose_turns
 
 SHAPE_ENDINGS = (*MESH_INPUT_ENDINGS, *GRID_ENDINGS)
 Split = Literal["train", "test"]
 SPLITS = ("train", "test")
+_SPLIT_WORDS = {
+    **{word: "train" for word in ("train", "training")},
+    **{word: "test" for word in ("test", "testing")},
+    **{word: "validation" for word in ("val", "valid", "validation", "dev")},
+}
 
 
 class ShapeFile(NamedTuple):
@@ -33,19 +42,36 @@ class ShapeFile(NamedTuple):
     id: str
 
 
+class Listing(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        shapes: the files of shapes, by category and then by path.
+        passed_over: the others, with the reason why.
+    """
+
+    shapes: list[ShapeFile]
+    passed_over: list[Skipped]
+
+
 def list_shapes(root: str | os.PathLike, test_share: float = 0.2) -> list[ShapeFile]:
-    """The shapes of a folder, in an order that is the same on every machine.
+    """The shapes of a folder: those of `list_folder`."""
+    return list_folder(root, test_share).shapes
+
+
+def list_folder(root: str | os.PathLike, test_share: float = 0.2) -> Listing:
+    """The shapes of a folder, in an order that is the same on every machine, and its other files.
 
     Args:
         root: a folder of categories. In each, the files of shapes lie in `train` and `test`, or
-            beside each other. Hidden files and folders, `__MACOSX`, and files that are no shapes
-            are passed over.
+            beside each other, or in folders of their own, however deep. `train` and `test` may
+            also lie above the categories. Hidden files and folders and `__MACOSX` are left out.
         test_share: the share of a category's files that become test shapes where it has no folders
             `train` and `test`. A file's name alone decides, so that it stays in its split when
             others come and go.
 
     Returns:
-        One entry a file, by category and then by path.
+        Every file, as a shape or with the reason why it is none.
 
     Raises:
         ValueError: there is no such folder, it has no categories with shapes in them, or
@@ -57,30 +83,63 @@ def list_shapes(root: str | os.PathLike, test_share: float = 0.2) -> list[ShapeF
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
     found: list[ShapeFile] = []
-    for category in _visible(root):
-        if not category.is_dir():
-            continue
-        name = category.name
-        for entry in _visible(category):
-            if entry.is_dir() and entry.name in SPLITS:
-                split: Split = "train" if entry.name == "train" else "test"
-                found += [
-                    ShapeFile(path, name, split, path.stem)
-                    for path in _visible(entry)
-                    if _is_shape(path)
-                ]
-            elif _is_shape(entry):
-                found.append(
-                    ShapeFile(entry, name, _split(f"{name}/{entry.name}", test_share), entry.stem)
-                )
+    passed_over: list[Skipped] = []
+    for path in _files(root):
+        placed = _place(path, path.relative_to(root).parts, test_share)
+        if isinstance(placed, ShapeFile):
+            found.append(placed)
+        else:
+            passed_over.append(Skipped(printable(path), placed))
     if not found:
-        loose = any(_is_shape(entry) for entry in _visible(root))
+        loose = any(_is_shape(path) for path in _visible(root))
         raise ValueError(
             f"{root} holds {'shapes, but no' if loose else 'no'} folders of categories with shapes "
             f"in them; lay it out as {root}/CATEGORY/FILE or {root}/CATEGORY/train/FILE, "
             f"of {', '.join(SHAPE_ENDINGS)} files"
         )
-    return _with_different_ids(found, root)
+    found.sort(key=lambda shape: shape.category)
+    return Listing(_with_different_ids(found, root), passed_over)
+
+
+def passed_over_in_words(skipped: Sequence[Skipped]) -> list[str]:
+    """One line a reason, with how many files it holds for and one of them."""
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in skipped:
+        by_reason.setdefault(reason, []).append(path)
+    return [
+        f"{paths[0]} {reason}" + (f" (and {len(paths) - 1} more such)" if len(paths) > 1 else "")
+        for reason, paths in by_reason.items()
+    ]
+
+
+def printable(path: str | os.PathLike) -> str:
+    """A path as text that can be printed and kept, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _place(path: Path, parts: tuple[str, ...], test_share: float) -> ShapeFile | str:
+    """A file of a folder as a shape, or the reason why it is none."""
+    if not _is_shape(path):
+        ending = printable(path.suffix.lower())
+        return f"ends in {ending or 'nothing'}, and no shapes are read from such files"
+    folders = list(parts[:-1])
+    words = [_SPLIT_WORDS[one.lower()] for one in folders[:1] if one.lower() in _SPLIT_WORDS]
+    if words:
+        folders = folders[1:]
+    if not folders:
+        return "lies in no category's folder"
+    category, *deeper = folders
+    words += [_SPLIT_WORDS[one.lower()] for one in deeper if one.lower() in _SPLIT_WORDS]
+    if len(set(words)) > 1:
+        return "lies in folders of two splits at once"
+    if "validation" in words:
+        return "lies in a validation folder, and shapes are for train or test: move it to one"
+    split: Split = "train"
+    if "test" in words or (
+        not words and _split("/".join((category, *deeper, path.name)), test_share) == "test"
+    ):
+        split = "test"
+    return ShapeFile(path, printable(category), split, printable(path.stem))
 
 
 def in_poses(shapes: Sequence[ShapeFile], count: int) -> tuple[list[ShapeFile], list[float]]:
@@ -100,7 +159,7 @@ def in_poses(shapes: Sequence[ShapeFile], count: int) -> tuple[list[ShapeFile], 
     if count == 1:
         return list(shapes), [0.0] * len(shapes)
     for shape in shapes:
-        if shape.path.suffix.lower() not in MESH_INPUT_ENDINGS:
+        if not is_mesh_file(shape.path):
             raise ValueError(f"only meshes have poses, and {shape.path} is a grid")
     posed = [
         (shape._replace(id=f"{shape.id}_{pose:02d}"), turn)
@@ -115,8 +174,21 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(kept, key=lambda entry: entry.name)
 
 
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, once each even where links go round in a circle."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for entry in _visible(folder):
+        if entry.is_dir():
+            yield from _files(entry, (*above, real))
+        else:
+            yield entry
+
+
 def _is_shape(path: Path) -> bool:
-    return path.suffix.lower() in SHAPE_ENDINGS and path.is_file()
+    ends_well = is_mesh_file(path) or path.suffix.lower() in GRID_ENDINGS
+    return ends_well and path.is_file()
 
 
 def _split(name: str, test_share: float) -> Split:
@@ -131,6 +203,6 @@ def _with_different_ids(shapes: list[ShapeFile], root: Path) -> list[ShapeFile]:
     return [
         shape
         if counts[shape.id] == 1
-        else shape._replace(id=shape.path.relative_to(root).as_posix())
+        else shape._replace(id=printable(shape.path.relative_to(root).as_posix()))
         for shape in shapes
     ]

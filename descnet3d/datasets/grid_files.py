@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,67 +23,108 @@ GRID_ENDINGS = (".npz", ".npy", ".binvox", ".mat")
 SINGLE_ENDINGS = (".binvox", ".mat")
 
 
-def read_grids(path: str | os.PathLike) -> np.ndarray:
-    """Reads the grids of one file, by its ending.
+class GridFile(NamedTuple):
+    """What a file of grids holds.
+
+    Attributes:
+        grids: `[n, D, H, W]`: bool where the file says yes or no, float32 in [0, 1] where it holds
+            numbers.
+        transform: where they lie in the coordinates of the mesh that they were made from; None
+            where the file says nothing of it.
+    """
+
+    grids: np.ndarray
+    transform: GridTransform | None
+
+
+def read_grid_file(path: str | os.PathLike, key: str | None = None) -> GridFile:
+    """Reads the grids of one file, by its ending, and their place.
 
     Args:
-        path: `.npz` (the key `occupancy`, or a voxel archive), `.npy`, `.binvox`, or `.mat` (the
-            variable `instance`, as 3DShapeNets has it). One array `[D, H, W]` is read as a batch
-            of one.
+        path: `.npz` (also a voxel archive), `.npy`, `.binvox`, or `.mat` of MATLAB 5 to 7.3. One
+            array `[D, H, W]` is read as a batch of one, and an axis for channels of length 1, the
+            last or the one behind the batch's, is dropped.
+        key: the array of an `.npz` or `.mat` file. Where None, "occupancy" or, in `.mat` files,
+            "instance" (as 3DShapeNets has it), or else the only array that could hold grids.
 
     Returns:
-        `[n, D, H, W]`: bool where the file says yes or no, float32 in [0, 1] where it holds
-        numbers.
+        The grids and their place.
 
     Raises:
-        ValueError: the file is missing, damaged, of another kind, or does not hold occupancy.
+        ValueError: the file is missing, damaged, of another kind, does not hold occupancy, or
+            holds several arrays and `key` is not given.
     """
     ending = _ending(path)
+    found: dict[str, np.ndarray] = {}
+    if key is not None and ending in (".binvox", ".npy"):
+        raise ValueError(f"{ending} files hold one array without a name, and key came as {key!r}")
     if ending == ".binvox":
-        return _read_binvox(path)[0]
+        return GridFile(*_read_binvox(path))
     if ending == ".npy":
         content = read_bytes(path)
         values = parse_npy(io.BytesIO(content), len(content), str(path))
     elif ending == ".mat":
-        values = matlab_files.read_variables(path, ("instance",))["instance"]
+        shapes = matlab_files.list_variables(path)
+        key = _choose(key, "instance", shapes, path)
+        kept = [name for name in _TRANSFORM_KEYS if name in shapes]
+        found = matlab_files.read_variables(path, (key, *kept))
+        values = found[key]
         if values.dtype.kind in "iu" and values.max(initial=0) <= 1 and values.min(initial=0) >= 0:
             values = values.astype(bool)
     else:
         with OpenArchive(path) as archive:
-            if "voxels_packed" in archive.keys:
-                return read_archive(path).occupancy
-            values = archive.read("occupancy")
-    if values.ndim == 3:
-        values = values[None]
+            if "voxels_packed" in archive.keys and key is None:
+                return GridFile(read_archive(path).occupancy, None)
+            key = _choose(key, "occupancy", dict.fromkeys(archive.keys), path)
+            values = archive.read(key)
+            kept = [name for name in _TRANSFORM_KEYS if name in archive.keys]
+            found = {name: archive.read(name) for name in kept}
     is_bool = values.dtype.kind == "b"
-    values = as_occupancy(values, f"the occupancy in {path}")
-    return values.astype(bool) if is_bool else values
+    values = as_occupancy(_without_channels(values), f"the occupancy in {path}")
+    return GridFile(values.astype(bool) if is_bool else values, _transform_of(found, path))
+
+
+def read_grids(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
+    """The grids of `read_grid_file`, without their place."""
+    return read_grid_file(path, key).grids
 
 
 def read_transform(path: str | os.PathLike) -> GridTransform | None:
-    """Where the grids of a file lie in the coordinates of the mesh that they were made from.
+    """The place of the grids of `read_grid_file`."""
+    return read_grid_file(path).transform
 
-    Args:
-        path: as in `read_grids`.
 
-    Returns:
-        The transform, or None where the file says nothing of it.
+def _choose(key: str | None, usual: str, shapes: Mapping[str, tuple[int, ...] | None], path) -> str:
+    """The array that holds the grids, among those of the shapes given."""
+    if key is not None or usual in shapes:
+        return key or usual
+    could = sorted(
+        name
+        for name, shape in shapes.items()
+        if name not in _TRANSFORM_KEYS and (shape is None or len(shape) >= 3)
+    )
+    if len(could) == 1:
+        return could[0]
+    held = ", ".join(sorted(shapes)) or "-"
+    if not could:
+        raise ValueError(f"{path} has no {usual!r}, nor another array of grids; it holds: {held}")
+    raise ValueError(
+        f"{path} has no {usual!r}, and several other arrays ({', '.join(could)}): say which by "
+        f"key, as in --key={could[0]}"
+    )
 
-    Raises:
-        ValueError: the file is missing, damaged or of another kind.
-    """
-    ending = _ending(path)
-    if ending == ".binvox":
-        return _read_binvox(path)[1]
-    if ending == ".npy":
-        return None
-    if ending == ".mat":
-        found = matlab_files.read_variables(path, _TRANSFORM_KEYS, optional=True)
-    else:
-        with OpenArchive(path) as archive:
-            kept = [key for key in _TRANSFORM_KEYS if key in archive.keys]
-            found = {key: archive.read(key) for key in kept}
-    if len(found) < len(_TRANSFORM_KEYS):
+
+def _without_channels(values: np.ndarray) -> np.ndarray:
+    if values.ndim == 5 and values.shape[-1] != 1 and values.shape[1] == 1:
+        values = values[:, 0]
+    # A batch of grids that are one voxel high looks the same; of whole shapes there is none.
+    elif values.ndim == 4 and values.shape[-1] == 1 and min(values.shape[:3]) >= 8:
+        values = values[..., 0]
+    return values[None] if values.ndim == 3 else values
+
+
+def _transform_of(found: Mapping[str, np.ndarray], path) -> GridTransform | None:
+    if not set(_TRANSFORM_KEYS) <= found.keys():
         return None
     try:
         offset = tuple(float(value) for value in found["offset"].ravel())

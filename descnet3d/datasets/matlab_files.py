@@ -1,4 +1,4 @@
-"""MATLAB's files of version 5 (`.mat`), read without trusting what they claim.
+"""MATLAB's files (`.mat`), read without trusting what they claim.
 
 Only numbers and words are read, of variables that are asked for; nothing is ever called.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,21 +17,40 @@ from descnet3d.numpy_files import read_bytes
 
 # An array of more elements than this is damaged or hostile.
 MAX_ELEMENTS = 2**28
+# Deflate packs zeros to a thousandth and no further.
+_MOST_PACKED = 1100
 _CLASSES = {
     "double", "single", "logical", "char",
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
 }  # fmt: skip
 
 
-def read_variables(
-    path: str | os.PathLike, names: Sequence[str], optional: bool = False
-) -> dict[str, np.ndarray]:
+def list_variables(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
+    """The variables of a file.
+
+    Args:
+        path: the file, of version 4, 5 or 7.3.
+
+    Returns:
+        Name to shape, as MATLAB has it; `()` for those that hold neither numbers nor words.
+
+    Raises:
+        ValueError: the file is missing, damaged or of another kind.
+    """
+    content = read_bytes(path)
+    if _is_hdf(content):
+        with _open_hdf(content, path) as file:
+            return {name: found.shape[::-1] for name, found in _arrays_of(file).items()}
+    found = _whosmat(content, path)
+    return {name: shape if kind in _CLASSES else () for name, (shape, kind) in found.items()}
+
+
+def read_variables(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Variables of a file.
 
     Args:
-        path: the file, of version 5 or 4.
+        path: the file, of version 4, 5 or 7.3.
         names: the variables.
-        optional: leaves out those that the file does not have, instead of raising an error.
 
     Returns:
         Name to array, in the shape that MATLAB gives it: a number is `[1, 1]`.
@@ -42,13 +62,39 @@ def read_variables(
     from scipy import io as scipy_io
 
     content = read_bytes(path)
-    if content.startswith(b"MATLAB 7.3") or content[:8] == b"\x89HDF\r\n\x1a\n":
-        raise ValueError(
-            f"{path} is a MATLAB file of version 7.3, which is not read; in MATLAB, save it again "
-            "with: save('name.mat', 'instance', '-v7')"
-        )
+    if _is_hdf(content):
+        return _read_hdf(content, names, path)
+    found = _whosmat(content, path)
+    for name in names:
+        if name not in found:
+            raise _missing(path, name, found)
+        shape, kind = found[name]
+        if kind not in _CLASSES:
+            raise ValueError(f"{path}: {name} is of the class {kind}, and must be numbers")
+        if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS:
+            raise ValueError(f"{path}: {name} claims the shape {list(shape)}, too large to read")
     try:
-        found = {
+        # Without its checks a damaged file could name a place in memory that is none.
+        read = scipy_io.loadmat(
+            io.BytesIO(content),
+            appendmat=False,
+            variable_names=list(names),
+            verify_compressed_data_integrity=True,
+        )
+        arrays = {name: np.asarray(read[name]) for name in names}
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufU":
+            raise ValueError(f"{path}: {name} is {array.dtype}, and must be numbers")
+    return arrays
+
+
+def _whosmat(content: bytes, path) -> dict[str, tuple[tuple[int, ...], str]]:
+    from scipy import io as scipy_io
+
+    try:
+        return {
             name: (shape, kind)
             for name, shape, kind in scipy_io.whosmat(io.BytesIO(content), appendmat=False)
         }
@@ -56,36 +102,75 @@ def read_variables(
         raise ValueError(
             f"{path} is not a MATLAB file of version 5, or is damaged ({error})"
         ) from error
-    for name in names:
-        if name not in found:
-            if optional:
-                continue
-            raise ValueError(
-                f"{path} has no variable {name!r}; it holds: {', '.join(sorted(found)) or '-'}"
-            )
-        shape, kind = found[name]
-        if kind not in _CLASSES:
-            raise ValueError(f"{path}: {name} is of the class {kind}, and must be numbers")
-        if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS:
-            raise ValueError(f"{path}: {name} claims the shape {list(shape)}, too large to read")
-    wanted = [name for name in names if name in found]
-    if not wanted:
-        return {}
+
+
+def _missing(path, name: str, found: Iterable[str]) -> ValueError:
+    return ValueError(
+        f"{path} has no variable {name!r}; it holds: {', '.join(sorted(found)) or '-'}"
+    )
+
+
+# --- version 7.3, which is HDF5 -------------------------------------------------------------------
+
+
+def _is_hdf(content: bytes) -> bool:
+    return content.startswith(b"MATLAB 7.3") or content[:8] == b"\x89HDF\r\n\x1a\n"
+
+
+def _open_hdf(content: bytes, path) -> Any:
     try:
-        # Without its checks a damaged file could name a place in memory that is none.
-        read = scipy_io.loadmat(
-            io.BytesIO(content),
-            appendmat=False,
-            variable_names=wanted,
-            verify_compressed_data_integrity=True,
-        )
-        arrays = {name: np.asarray(read[name]) for name in wanted}
-    except Exception as error:
-        raise ValueError(f"{path} is damaged ({error}); get it again") from error
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufU":
-            raise ValueError(f"{path}: {name} is {array.dtype}, and must be numbers")
+        import h5py
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is a MATLAB file of version 7.3, for which h5py is needed: pip install h5py"
+        ) from error
+    try:
+        return h5py.File(io.BytesIO(content), "r")
+    except Exception as error:  # its parser raises all kinds
+        raise ValueError(f"{path} is damaged: it is no HDF5 file ({error})") from error
+
+
+def _arrays_of(file: Any) -> dict[str, Any]:
+    """The numbers of a file, not those that lie in other files."""
+    import h5py
+
+    arrays = {}
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            continue
+        found = file.get(name)
+        if isinstance(found, h5py.Dataset) and found.shape and found.dtype.kind in "biuf":
+            arrays[name] = found
     return arrays
+
+
+def _read_hdf(content: bytes, names: Sequence[str], path) -> dict[str, np.ndarray]:
+    with _open_hdf(content, path) as file:
+        try:
+            found = _arrays_of(file)
+            arrays = {}
+            for name in names:
+                if name not in found:
+                    raise _missing(path, name, found)
+                data = found[name]
+                stored = data.id.get_storage_size()
+                if data.external or data.is_virtual:
+                    raise ValueError(f"{path}: {name} lies in another file, which is not read")
+                if data.size > MAX_ELEMENTS or data.nbytes > _MOST_PACKED * stored:
+                    raise ValueError(
+                        f"{path}: {name} claims the shape {list(data.shape[::-1])}, too large to "
+                        "read or to be in the file"
+                    )
+                kind = data.attrs.get("MATLAB_class", b"")
+                values = data[()].T  # MATLAB's first axis is HDF5's last
+                if kind == b"char":
+                    values = np.array("".join(map(chr, values.ravel().tolist())))
+                arrays[name] = values.astype(bool) if kind == b"logical" else values
+            return arrays
+        except ValueError:
+            raise
+        except Exception as error:  # its parser raises all kinds
+            raise ValueError(f"{path} is damaged ({error}); get it again") from error
 
 
 def write_variables(path: str | os.PathLike, variables: Mapping[str, np.ndarray]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from descnet3d import numpy_files
 from descnet3d.datasets.gltf_files import parse_gltf
+from descnet3d.datasets.grid_notes import find_grid
 from descnet3d.datasets.obj_files import parse_obj
 from descnet3d.datasets.off_files import parse_off
 from descnet3d.datasets.ply_files import parse_ply
@@ -80,8 +81,10 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
         if ending in GLTF_ENDINGS:
             folder = Path(path).parent if ending == ".gltf" else None
             mesh = _clean(*parse_gltf(content, folder, MAX_TRIANGLES))
-            return mesh._replace(up="y")
-        return _clean(*_PARSERS[ending](content))
+            mesh = mesh._replace(up="y")
+        else:
+            mesh = _clean(*_PARSERS[ending](content))
+        return mesh._replace(grid=find_grid(content, mesh.vertices))
     except ValueError as error:
         raise MeshError(f"{path} {error}") from error
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from descnet3d import files
+from descnet3d.datasets.grid_notes import grid_note
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.shapes.surfaces import check_options, from_occupancy, open3d
-from descnet3d.shapes.transform import GridTransform
+from descnet3d.shapes.transform import GridTransform, upright
 
 if TYPE_CHECKING:
     from open3d.geometry import TriangleMesh
 
-MESH_ENDINGS = (".ply", ".obj", ".stl", ".glb", ".off")
-
 
 def save(
-    mesh: TriangleMesh, path: str | os.PathLike, transform: GridTransform | None = None
+    mesh: TriangleMesh,
+    path: str | os.PathLike,
+    transform: GridTransform | None = None,
+    side: int = 0,
 ) -> Path:
     """Writes a mesh to a file of the kind that its path ends in.
 
@@ -32,6 +36,8 @@ def save(
             the mesh is turned so that viewers show it standing. Appears whole or not at all.
         transform: puts the mesh, whose coordinates are a grid's, back into those of the mesh that
             the grid was made from, with the upward axis which that one had.
+        side: the side of that grid, in voxels; a note in the file tells of it, so that the mesh is
+            voxelised to the very same grid again. 0 where it is not known, or not the same for all.
 
     Returns:
         The path.
@@ -42,22 +48,19 @@ def save(
     ending = _check_ending(path)
     if not mesh.has_triangles():
         raise ValueError(f"mesh has no triangles, so there is nothing to write to {path}")
-    geometry = open3d()
-    copy = geometry.geometry.TriangleMesh(mesh)
+    place = transform or GridTransform(1.0, (0.0, 0.0, 0.0))
+    copy = open3d().geometry.TriangleMesh(mesh)
+    vertices = np.asarray(copy.vertices)
     if transform is not None:
-        placed = transform.to_mesh(np.asarray(copy.vertices))
-        copy.vertices = geometry.utility.Vector3dVector(placed)
-        copy.compute_vertex_normals()
-    stands = transform is None or transform.up == "z"
-    if ending == ".stl":  # is made of them
-        copy.compute_triangle_normals()
-    else:  # the other kinds have no place for them, and open3d would warn
-        copy.triangle_normals = geometry.utility.Vector3dVector()
+        vertices = transform.to_mesh(vertices)
+    if ending == ".glb" and place.up == "z":
+        vertices, place = vertices @ upright("y", 0.0), replace(place, up="y")
+    copy.vertices = open3d().utility.Vector3dVector(vertices)
+    copy.compute_vertex_normals()
+    arrays = _Arrays(vertices, np.asarray(copy.vertex_normals), np.asarray(copy.triangles))
+    content = _WRITERS[ending](arrays, grid_note(vertices, place, side))
     with files.replacing(path) as temporary:
-        if ending == ".glb":
-            temporary.write_bytes(_glb_bytes(copy.compute_vertex_normals(), stands))
-        elif not geometry.io.write_triangle_mesh(str(temporary), copy):
-            raise files.OutputError(f"open3d could not write the mesh {path}")
+        temporary.write_bytes(content)
     return Path(path)
 
 
@@ -95,8 +98,10 @@ def save_all(
             "so they have no surface; leave them out"
         )
     paths = files.numbered(path, len(shapes))
+    sides = set(shapes.shape[1:])
+    side = sides.pop() if len(sides) == 1 else 0
     for shape, shape_path in zip(shapes, paths, strict=True):
-        save(from_occupancy(shape, threshold, surface), shape_path, transform)
+        save(from_occupancy(shape, threshold, surface), shape_path, transform, side)
     return paths
 
 
@@ -109,17 +114,67 @@ def _check_ending(path) -> str:
     return ending
 
 
-def _glb_bytes(mesh: TriangleMesh, z_up: bool) -> bytes:
+class _Arrays(NamedTuple):
+    vertices: np.ndarray  # [v, 3]
+    normals: np.ndarray  # [v, 3]
+    triangles: np.ndarray  # [t, 3]
+
+
+def _ply_bytes(mesh: _Arrays, note: str) -> bytes:
+    names = ("x", "y", "z", "nx", "ny", "nz")
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment {note}",
+        f"element vertex {len(mesh.vertices)}",
+        *(f"property double {name}" for name in names),
+        f"element face {len(mesh.triangles)}",
+        "property list uchar int vertex_indices",
+        "end_header\n",
+    ]
+    faces = np.zeros(len(mesh.triangles), [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.triangles
+    points = np.concatenate([mesh.vertices, mesh.normals], axis=1).astype("<f8")
+    return "\n".join(header).encode("ascii") + points.tobytes() + faces.tobytes()
+
+
+def _obj_bytes(mesh: _Arrays, note: str) -> bytes:
+    lines = [f"# {note}"]
+    lines += [f"v {x:.17g} {y:.17g} {z:.17g}" for x, y, z in mesh.vertices.tolist()]
+    lines += [f"vn {x:.6g} {y:.6g} {z:.6g}" for x, y, z in mesh.normals.tolist()]
+    lines += [f"f {a}//{a} {b}//{b} {c}//{c}" for a, b, c in (mesh.triangles + 1).tolist()]
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _off_bytes(mesh: _Arrays, note: str) -> bytes:
+    lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.triangles)} 0"]
+    lines += [f"{x:.17g} {y:.17g} {z:.17g}" for x, y, z in mesh.vertices.tolist()]
+    lines += [f"3 {a} {b} {c}" for a, b, c in mesh.triangles.tolist()]
+    return ("\n".join([*lines, f"# {note}"]) + "\n").encode("ascii")
+
+
+def _stl_bytes(mesh: _Arrays, note: str) -> bytes:
+    corners = mesh.vertices[mesh.triangles]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    records = np.zeros(
+        len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
+    )
+    records["normal"] = normals / np.where(lengths > 0, lengths, 1.0)
+    records["corners"] = corners
+    header = note.encode("ascii") if len(note) <= 80 else b"descnet3d"
+    return header.ljust(80) + struct.pack("<I", len(corners)) + records.tobytes()
+
+
+def _glb_bytes(mesh: _Arrays, note: str) -> bytes:
     """A binary glTF 2.0 file. open3d 0.20 writes one that it cannot read back itself."""
-    y_up = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]] if z_up else np.eye(3), dtype=np.float32)
-    positions = np.asarray(mesh.vertices, dtype="<f4") @ y_up.T
-    normals = np.asarray(mesh.vertex_normals, dtype="<f4") @ y_up.T
-    indices = np.asarray(mesh.triangles, dtype="<u4").ravel()
+    positions, normals = mesh.vertices.astype("<f4"), mesh.normals.astype("<f4")
+    indices = mesh.triangles.astype("<u4").ravel()
     arrays = (positions, normals, indices)
     offsets = np.cumsum([0] + [array.nbytes for array in arrays]).tolist()
     # The numbers are the standard's own: 5126 float32, 5125 uint32, 34962 vertices, 34963 indices.
     document = {
-        "asset": {"version": "2.0", "generator": "descnet3d"},
+        "asset": {"version": "2.0", "generator": "descnet3d", "extras": note},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
@@ -148,3 +203,13 @@ def _glb_bytes(mesh: TriangleMesh, z_up: bool) -> bytes:
     chunks = struct.pack("<I4s", len(text), b"JSON") + text
     chunks += struct.pack("<I4s", len(binary), b"BIN\0") + binary
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+
+
+_WRITERS: dict[str, Callable[[_Arrays, str], bytes]] = {
+    ".ply": _ply_bytes,
+    ".obj": _obj_bytes,
+    ".stl": _stl_bytes,
+    ".glb": _glb_bytes,
+    ".off": _off_bytes,
+}
+MESH_ENDINGS = tuple(_WRITERS)

@@ -79,7 +79,7 @@ def parse_off(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _counts(body: bytes) -> tuple[int, int, bytes]:
     """The numbers of vertices and faces, and what follows them. That of edges may be missing."""
-    header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})(?:[ \t]+-?\d*)?[ \t]*(?=\n|$)", body)
+    header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})(?:[ \t]+-?\d+)?[ \t]*(?=\n|$)", body)
     rest = header and body[header.end() :]
     if header is None:  # vertices follow on the same line
         header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})\s+\d+(?=\s)", body)

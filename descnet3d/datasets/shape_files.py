@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from descnet3d.datasets.grid_files import read_grids, read_transform
+from descnet3d.datasets.grid_files import read_grid_file
 from descnet3d.datasets.mesh_files import is_mesh_file, read_mesh
 from descnet3d.datasets.workers import Failure, map_in_processes
 from descnet3d.shapes import poses
@@ -39,6 +39,7 @@ def voxelize_files(
     span: float = 0.75,
     up: Up | None = None,
     turn: float | Sequence[float] = 0.0,
+    key: str | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> Iterator[Voxelized | Skipped]:
@@ -52,6 +53,7 @@ def voxelize_files(
         span: see there.
         up: see there.
         turn: see there; a sequence holds one turn a path.
+        key: the array of grids' files that hold several; see `grid_files.read_grid_file`.
         workers: how many processes; as many as there are cores where None.
         progress: shows a bar with the time left on standard error.
 
@@ -68,7 +70,7 @@ def voxelize_files(
         raise ValueError(f"turn holds {len(turns)} angles for {len(paths)} paths")
     for angle in {0.0, *turns}:
         check_options(size, fill=fill, span=span, up=up or "z", turn=angle)
-    options = {"size": size, "fill": fill, "span": span, "up": up}
+    options = {"size": size, "fill": fill, "span": span, "up": up, "key": key}
     tasks = (
         {"path": path, "turn": angle, **options} for path, angle in zip(paths, turns, strict=True)
     )
@@ -112,12 +114,15 @@ def answer(task: dict[str, Any]) -> bytes:
     return transform + b"\n" + np.packbits(shape.occupancy).tobytes()
 
 
-def load_shape(path: str | os.PathLike, size: int = 32, **options: Any) -> Voxelized:
+def load_shape(
+    path: str | os.PathLike, size: int = 32, *, key: str | None = None, **options: Any
+) -> Voxelized:
     """The shape of one file on a grid of a given size.
 
     Args:
         path: a mesh, or one grid, which is centred in a larger one where it is smaller.
         size: as in `voxelize`.
+        key: the array of a file of several; see `grid_files.read_grid_file`.
         **options: those of `voxelize`, for a mesh.
 
     Returns:
@@ -128,7 +133,7 @@ def load_shape(path: str | os.PathLike, size: int = 32, **options: Any) -> Voxel
     """
     if is_mesh_file(path):
         return voxelize(read_mesh(path), size, **options)
-    shapes = read_grids(path)
+    shapes, place = read_grid_file(path, key)
     if len(shapes) != 1:
         raise ValueError(f"{path} holds {len(shapes)} grids; put each into a file of its own")
     grid = shapes[0] > 0.5
@@ -136,7 +141,7 @@ def load_shape(path: str | os.PathLike, size: int = 32, **options: Any) -> Voxel
         raise ValueError(f"{path} has no occupied voxel")
     if max(grid.shape) > size:
         raise ValueError(f"{path} holds a grid of {list(grid.shape)}, larger than {size}")
-    own = read_transform(path) or GridTransform(1.0, (0.0, 0.0, 0.0))
+    own = place or GridTransform(1.0, (0.0, 0.0, 0.0))
     shift = [-own.scale * ((size - side) // 2) for side in grid.shape]
     offset = tuple(np.add(own.offset, shift).tolist())
     return Voxelized(poses.pad(grid, size), replace(own, offset=offset))

@@ -17,6 +17,7 @@ import numpy as np
 from descnet3d.datasets.archives import VoxelArchive, find_label, read_archive
 from descnet3d.datasets.folder_archives import read_folder
 from descnet3d.shapes.occupancy import MAX_VOXELS
+from descnet3d.shapes.transform import Up
 
 SPLITS = ("train", "test")
 DEFAULT_SIZE = 32
@@ -30,6 +31,7 @@ def read_shapes(
     split: str | None = None,
     *,
     size: int | None = None,
+    up: Up | None = None,
     data_dir: str | os.PathLike | None = None,
     keep_in: str | os.PathLike | None = None,
     progress: bool = False,
@@ -45,6 +47,7 @@ def read_shapes(
         split: keep the shapes of "train" or of "test"; None for both.
         size: the side of the grids that a folder's shapes are put on, 32 where None; those of an
             archive or a data set must have it, where it is given.
+        up: the upward axis of a folder's meshes; see `folder_archives.read_folder`.
         data_dir: where tfds keeps its data sets; its own place where None.
         keep_in: a folder in which a folder's grids are kept; see `folder_archives.read_folder`.
         progress: shows a bar with the time left.
@@ -67,6 +70,7 @@ def read_shapes(
             category,
             split,
             size=size or DEFAULT_SIZE,
+            up=up,
             keep_in=keep_in,
             progress=progress,
             report=report,

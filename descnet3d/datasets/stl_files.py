@@ -47,7 +47,7 @@ def _parse_binary(content: bytes, count: int) -> np.ndarray:
     spare = size - count * width
     if spare < 0:
         raise ValueError(f"promises {count} triangles, and is too short for them")
-    if spare >= width:
+    if spare > 0:
         payload = _with_payloads(content, count)
         if payload is not None:
             return payload

@@ -150,16 +150,19 @@ class ZipArchive:
                 self._refuse(
                     name, f"would unpack from {info.compress_size} to {info.file_size} bytes"
                 )
-            if not info.is_dir():
+            if not info.is_dir() and not info.filename.endswith("\\"):
                 yield name, info
 
     def _check_name(self, name: str) -> str:
-        parts = name.removesuffix("/").split("/")
+        # Some packers of Windows part folders by backslashes, and some of Unix begin with "./".
+        parts = name.replace("\\", "/").removesuffix("/").split("/")
         if ".." in parts:
             self._refuse(name, "points outside the archive")
         if name.startswith(("/", "\\")) or name[1:2] == ":":
             self._refuse(name, "is an absolute path")
-        if "\\" in name or any(part in ("", ".") for part in parts):
+        while len(parts) > 1 and parts[0] == ".":
+            parts = parts[1:]
+        if any(part in ("", ".") for part in parts) and name not in (".", "./"):
             self._refuse(name, "is no plain path with / between its parts")
         return "/".join(parts)
 

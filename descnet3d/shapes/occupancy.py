@@ -10,6 +10,8 @@ import numpy as np
 # 2³³ voxels are all of ModelNet40 in twelve poses at 32³, and take 8 GB as bool.
 MAX_VOXELS = 2**33
 MAX_GRID_SIDE = 1024
+# What sums and float16 leave beside 0 and 1.
+_ROUNDING = 1e-3
 
 
 def as_occupancy(
@@ -74,11 +76,13 @@ def as_occupancy(
         if not (np.isfinite(lowest) and np.isfinite(highest)):
             bad = int(values.size - np.isfinite(values).sum())
             raise ValueError(f"{name} holds {bad} values that are NaN or infinite; remove them")
-        if lowest < 0 or highest > 1:
+        if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
             raise ValueError(
                 f"{name} must lie in [0, 1], and came with values from {lowest:g} to {highest:g}; "
                 "pass occupancy: divide by the largest value, threshold, or clip"
             )
+        if lowest < 0 or highest > 1:
+            values = np.clip(values, 0, 1)
     return values.astype(np.float32, copy=False)
 
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from descnet3d.shapes.fill import enclose
 from descnet3d.shapes.mesh import MAX_COORDINATE, Mesh
-from descnet3d.shapes.rasterize import surface_voxels
+from descnet3d.shapes.rasterize import odd_below, surface_voxels
 from descnet3d.shapes.transform import GridTransform as GridTransform
 from descnet3d.shapes.transform import Up, check_up, upright
 
 Fill = Literal["solid", "surface"]
 FILLS = ("solid", "surface")
 MAX_SIZE = 256
+DEFAULT_SPAN = 0.75
 # Coordinates are rounded to this part of a voxel: what lies on a voxel's boundary then does so
 # whatever the mesh's units are.
 _STEPS = 2.0**20
@@ -37,11 +38,14 @@ def voxelize(
     size: int = 32,
     *,
     fill: Fill = "solid",
-    span: float = 0.75,
+    span: float = DEFAULT_SPAN,
     up: Up | None = None,
     turn: float = 0.0,
 ) -> Voxelized:
     """Puts a mesh on a grid: centred, its longest side `span` of the grid's.
+
+    The surface of a grid that this package wrote comes back as that very grid, where it has the
+    size asked for, is to be solid, and neither `span` nor `turn` says otherwise.
 
     Args:
         mesh: the mesh. Vertices that no triangle uses have no say.
@@ -62,6 +66,10 @@ def voxelize(
     up = up or mesh.up
     check_options(size, fill=fill, span=span, up=up, turn=turn)
     corners = _corners(mesh)
+    if fill == "solid" and span == DEFAULT_SPAN:
+        own = _on_own_grid(mesh, corners, size, up, turn)
+        if own is not None:
+            return own
     quarters, rest = divmod(turn, 90.0)
     standing = corners @ upright(up, rest).T
     lowest, highest = standing.min(axis=(0, 1)), standing.max(axis=(0, 1))
@@ -81,11 +89,29 @@ def voxelize(
     return Voxelized(occupancy, GridTransform(scale, tuple(offset.tolist()), up, turn))
 
 
+def _on_own_grid(
+    mesh: Mesh, corners: np.ndarray, size: int, up: Up, turn: float
+) -> Voxelized | None:
+    """The grid whose surface this is: the voxels whose centres lie inside."""
+    if mesh.grid is None or mesh.grid.side not in (0, size):
+        return None
+    transform = mesh.grid.transform
+    placed = transform.to_grid(corners)
+    # Of a grid of unknown size the shape filled about as much as voxelised ones do.
+    fits = placed.min() > -0.5 and placed.max() < size + 0.5
+    if mesh.grid.side == 0:
+        fits = fits and np.ptp(placed, axis=(0, 1)).max() > size / 2
+    if not fits or (transform.up, transform.turn) != (up, turn):
+        return None
+    inside = np.moveaxis(odd_below(placed, (size,) * 3, 2)[:-1], 0, 2)
+    return Voxelized(np.ascontiguousarray(inside), transform) if inside.any() else None
+
+
 def check_options(
     size: int,
     *,
     fill: str = "solid",
-    span: float = 0.75,
+    span: float = DEFAULT_SPAN,
     up: str = "z",
     turn: float = 0.0,
 ) -> None:

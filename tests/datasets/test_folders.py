@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from descnet3d.datasets.folders import list_shapes
+from descnet3d.datasets.folders import list_folder, list_shapes
 
 
 def fill(root, *names):
@@ -33,7 +35,12 @@ def test_what_is_no_shape_is_passed_over(tmp_path):
     fill(root, "__MACOSX/chair/train/a.off", "chair/.DS_Store", ".git/x/a.off", "README.txt")
     fill(root, "chair/__MACOSX/b.off", "chair/notes.txt", "chair/other/b.off", "loose.off")
     (root / "chair" / "folder.off").mkdir()
-    assert [str(s.path.relative_to(root)) for s in list_shapes(root)] == ["chair/train/a.off"]
+    listing = list_folder(root)
+    found = [str(s.path.relative_to(root)) for s in listing.shapes]
+    assert found == ["chair/other/b.off", "chair/train/a.off"]
+    told = {str(Path(path).relative_to(root)): reason for path, reason in listing.passed_over}
+    assert told.keys() == {"README.txt", "chair/notes.txt", "loose.off"}
+    assert "no category" in told["loose.off"] and ".txt" in told["chair/notes.txt"]
 
 
 def test_a_files_name_alone_decides_its_split(tmp_path):

@@ -54,10 +54,9 @@ class ModelnetVoxelsConfig(tfds.core.BuilderConfig):
     classes: tuple[str, ...] = ()
 
 
-_MESHES = r"(?:.+/)?(?P<category>[^/]+)/(?P<split>train|test)/(?P<id>[^/]+)\.(?i:off)"
-_GRIDS = (
-    r"(?:.+/)?volumetric_data/(?P<category>[^/]+)/30/(?P<split>train|test)/(?P<id>[^/]+)\.(?i:mat)"
-)
+_SPLIT = r"(?P<split>(?i:train|test))"
+_MESHES = rf"(?:.+/)?(?P<category>[^/]+)/{_SPLIT}/(?P<id>[^/]+)\.(?i:off)"
+_GRIDS = rf"(?:.+/)?volumetric_data/(?P<category>[^/]+)/30/{_SPLIT}/(?P<id>[^/]+)\.(?i:mat)"
 _MODELNET10_URL = "http://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip"
 _MODELNET40_URL = "http://modelnet.cs.princeton.edu/ModelNet40.zip"
 _SHAPENETS_URL = "http://3dshapenets.cs.princeton.edu/3DShapeNetsCode.zip"
@@ -152,9 +151,13 @@ class Builder(VoxelBuilder):
             if _is_litter(name):
                 continue
             match = re.fullmatch(config.member, name)
-            if match is not None and match["category"] in config.classes:
-                split: Literal["train", "test"] = "train" if match["split"] == "train" else "test"
-                members.append(Member(name, match["category"], split, match["id"]))
+            if match is None:
+                continue
+            category = match["category"].lower().replace(" ", "_")
+            if category in config.classes:
+                is_train = match["split"].lower() == "train"
+                split: Literal["train", "test"] = "train" if is_train else "test"
+                members.append(Member(name, category, split, match["id"]))
         return members
 
     def _released_archive(self, dl_manager: Any) -> Path:

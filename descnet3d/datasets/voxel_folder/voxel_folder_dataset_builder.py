@@ -27,7 +27,7 @@ class VoxelFolderConfig(tfds.core.BuilderConfig):
         size: the side of the grids, in voxels.
         fill: "solid" or "surface", for meshes.
         span: the longest side of a mesh, as a share of the grid's.
-        up: the upward axis of the meshes, "z" or "y".
+        up: the upward axis of the meshes, "z" or "y"; y in glTF and z in the others where None.
         poses: in how many poses about the upward axis each mesh goes in.
         test_share: the share of test shapes where the folder says nothing of splits.
         strict: whether a file that cannot be read is an error.
@@ -38,7 +38,7 @@ class VoxelFolderConfig(tfds.core.BuilderConfig):
     size: int = 32
     fill: str = "solid"
     span: float = 0.75
-    up: str = "z"
+    up: str | None = None
     poses: int = 1
     test_share: float = 0.2
     strict: bool = False

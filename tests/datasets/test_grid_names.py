@@ -1,0 +1,83 @@
+"""Grids as other projects keep them: under other names, in MATLAB 7.3, with axes for channels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import io as scipy_io
+
+from descnet3d.datasets.grid_files import read_grid_file, read_grids
+from descnet3d.datasets.shape_files import load_shape
+
+GRID = np.random.default_rng(0).random((8, 9, 10)) < 0.4
+
+
+@pytest.mark.parametrize("name", ["instance", "voxel", "voxels", "Volume", "input", "data"])
+def test_the_only_array_of_a_file_is_the_grid_whatever_its_name(tmp_path, name):
+    scipy_io.savemat(tmp_path / "a.mat", {name: GRID.astype(np.uint8), "label": 3.0})
+    np.savez(tmp_path / "a.npz", **{name: GRID})
+    for ending in ("mat", "npz"):
+        found = read_grids(tmp_path / f"a.{ending}")
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, GRID[None])
+
+
+def test_of_several_arrays_one_is_asked_for(tmp_path):
+    other = np.zeros((8, 9, 10))
+    np.savez(tmp_path / "a.npz", seen=GRID, whole=other)
+    scipy_io.savemat(tmp_path / "a.mat", {"seen": GRID, "whole": other})
+    for ending in ("mat", "npz"):
+        path = tmp_path / f"a.{ending}"
+        with pytest.raises(ValueError, match=r"several other arrays \(seen, whole\).*--key=seen"):
+            read_grids(path)
+        np.testing.assert_array_equal(read_grids(path, key="seen")[0] > 0.5, GRID)
+        assert load_shape(path, 16, key="seen").occupancy.sum() == GRID.sum()
+        with pytest.raises(ValueError, match="no (key|variable) 'none'"):
+            read_grids(path, key="none")
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.float64])
+def test_files_of_matlab_7_3_are_read_in_matlabs_order(tmp_path, kind):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:  # MATLAB's header lies before HDF5's
+        stored = GRID.T.astype(np.uint8 if kind is bool else kind)
+        data = file.create_dataset("instance", data=stored, compression="gzip")
+        data.attrs["MATLAB_class"] = np.bytes_("logical" if kind is bool else "double")
+    content = path.read_bytes()
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + content[512:])
+    np.testing.assert_array_equal(read_grids(path)[0] > 0.5, GRID)
+
+
+def test_a_file_of_matlab_7_3_that_claims_too_much_or_points_elsewhere_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["instance"] = GRID
+    with h5py.File(tmp_path / "link.mat", "w") as file:
+        file["instance"] = h5py.ExternalLink(str(secret), "/instance")
+    with pytest.raises(ValueError, match="nor another array of grids"):
+        read_grids(tmp_path / "link.mat")
+    with h5py.File(tmp_path / "large.mat", "w") as file:
+        file.create_dataset("instance", (600, 600, 600), "u1", chunks=(10, 10, 10))
+    with pytest.raises(ValueError, match="too large to read or to be in the file"):
+        read_grids(tmp_path / "large.mat")
+    (tmp_path / "cut.mat").write_bytes(secret.read_bytes()[:300])
+    with pytest.raises(ValueError, match="damaged"):
+        read_grids(tmp_path / "cut.mat")
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 10), (1, 8, 9, 10), (8, 9, 10, 1), (1, 1, 8, 9, 10)])
+def test_an_axis_for_channels_is_dropped(tmp_path, shape):
+    np.save(tmp_path / "a.npy", GRID.reshape(shape))
+    np.testing.assert_array_equal(read_grids(tmp_path / "a.npy"), GRID[None])
+
+
+def test_what_rounding_leaves_beside_0_and_1_is_clipped(tmp_path):
+    values = GRID * 1.0000002 - 1e-7
+    np.save(tmp_path / "a.npy", values)
+    found = read_grid_file(tmp_path / "a.npy").grids
+    assert found.min() == 0 and found.max() == 1
+    np.save(tmp_path / "a.npy", values * 2)
+    with pytest.raises(ValueError, match="must lie in"):
+        read_grids(tmp_path / "a.npy")
