@@ -18,8 +18,8 @@ class VariationalAutoencoder(Autoencoder):
     """Maximises E_q[log p(Y | Z)] - KL(q(Z | Y) ‖ N(0, I)), with p(Y | Z) = N(g(Z), σ²).
 
     Args:
-        generator: g, maps ``[n, d]`` to positions ``[n, D, H, W, 1]``.
-        encoder: maps positions to the means and log standard deviations of q, ``[n, 2d]``.
+        generator: g, maps `[n, d]` to positions `[n, D, H, W, 1]`.
+        encoder: maps positions to the means and log standard deviations of q, `[n, 2d]`.
         settings: as of `Autoencoder`.
 
     Raises:
@@ -67,7 +67,7 @@ class VariationalAutoencoder(Autoencoder):
         """The negative of the evidence lower bound of a batch, but for a constant.
 
         Args:
-            observed: Y, ``[n, D, H, W, 1]`` in model space.
+            observed: Y, `[n, D, H, W, 1]` in model space.
             noise: where the samples of q(Z | Y) come from.
 
         Returns:
@@ -98,7 +98,7 @@ def encoder(
         hidden: units of the dense layer.
 
     Returns:
-        A network that maps positions ``[n, D, H, W, 1]`` to ``[n, 2·latents]``: the means of
+        A network that maps positions `[n, D, H, W, 1]` to `[n, 2·latents]`: the means of
         q(Z | Y), and the logarithms of its standard deviations.
     """
     side = size // generators.PATCH

@@ -158,7 +158,7 @@ def _given(values: flags.FlagValues, count: int) -> np.ndarray | None:
 def _latents(
     model: CooperativeNet, given: np.ndarray | None, rows: int, count: int, seed: int
 ) -> np.ndarray:
-    """Latents ``[rows, count, d]``, of given shapes or from the prior."""
+    """Latents `[rows, count, d]`, of given shapes or from the prior."""
     drawn = model.draw_latents(rows * count, seed) if given is None else model.encode(given)
     return drawn.reshape(rows, count, -1)
 

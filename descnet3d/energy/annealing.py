@@ -85,7 +85,7 @@ class AnnealingSettings:
         return self.fresh_noise if level > self.settle_level else 1.0
 
     def levels(self) -> np.ndarray:
-        """The noise level of every step, float32 ``[num_steps]``."""
+        """The noise level of every step, float32 `[num_steps]`."""
         if self.num_steps == 1:
             return np.array([self.last_level], np.float32)
         return np.geomspace(self.first_level, self.last_level, self.num_steps).astype(np.float32)

@@ -1,6 +1,6 @@
 """The one seam that tells TensorFlow from PyTorch: gradients, and how a loop is compiled.
 
-Everything else in the package is written with ``keras.ops``, which has no gradients.
+Everything else in the package is written with `keras.ops`, which has no gradients.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def value_and_input_gradient(
     """Values of a function of a batch, and their gradient with respect to the batch.
 
     Args:
-        function: maps a batch ``[n, ...]`` to one scalar a row, ``[n]``; rows do not interact.
-        inputs: the batch, float32 ``[n, ...]``.
+        function: maps a batch `[n, ...]` to one scalar a row, `[n]`; rows do not interact.
+        inputs: the batch, float32 `[n, ...]`.
         differentiable: whether the gradient will itself be differentiated with respect to
             variables (score matching needs it; it costs memory).
 
     Returns:
-        The values ``[n]`` and the gradient, of the shape of ``inputs``.
+        The values `[n]` and the gradient, of the shape of `inputs`.
     """
     require_gradients("a gradient")
     if keras.backend.backend() == "tensorflow":

@@ -50,7 +50,7 @@ class PersistentChains:
 
     Args:
         settings: how many there are, and how many an iteration runs.
-        grid: the grid ``(D, H, W)``.
+        grid: the grid `(D, H, W)`.
         seed: seeds the noise that they begin with.
         initial_std: that noise's standard deviation, in model space.
     """
@@ -76,7 +76,7 @@ class PersistentChains:
         """The chains whose turn it is, some of them restarted.
 
         Returns:
-            Their indices ``[per_step]`` and their positions ``[per_step, D, H, W, 1]``.
+            Their indices `[per_step]` and their positions `[per_step, D, H, W, 1]`.
         """
         settings = self.settings
         indices = (self.turn + ops.arange(settings.per_step, dtype="int32")) % settings.count

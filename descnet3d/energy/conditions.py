@@ -1,7 +1,7 @@
 """What a descriptor is trained for, beside synthesis: recovery and super-resolution.
 
 Both are p(Y | what is known of Y). They differ from synthesis in where chains start, and in the
-projection after each Langevin step; a task makes the :mod:`~descnet3d.constraints` of a batch of
+projection after each Langevin step; a task makes the `constraints` of a batch of
 observed shapes that holds both.
 """
 
@@ -32,7 +32,7 @@ class Recovery:
         corruptions.parse(self.corruption)
 
     def constraint(self, observed: Any, visible: Any) -> VisibleVoxels:
-        """What is known of observed shapes ``[n, D, H, W, 1]``, given the visible voxels.
+        """What is known of observed shapes `[n, D, H, W, 1]`, given the visible voxels.
 
         Raises:
             ValueError: when the batch doesn't say which they are.
@@ -64,7 +64,7 @@ class SuperResolution:
             raise ValueError(f"ratio must be an integer of at least 2, but it is {self.ratio!r}.")
 
     def constraint(self, observed: Any, visible: Any = None) -> BlockMeans:
-        """What is known of observed shapes ``[n, D, H, W, 1]``.
+        """What is known of observed shapes `[n, D, H, W, 1]`.
 
         Raises:
             ValueError: when blocks don't fill the grid.

@@ -16,7 +16,7 @@ class VisibleVoxels(NamedTuple):
     """Recovery: p(Y_M | Y_visible), the visible voxels are held.
 
     Attributes:
-        values: Y, ``[n, D, H, W, 1]`` in model space; what hidden voxels hold doesn't matter.
+        values: Y, `[n, D, H, W, 1]` in model space; what hidden voxels hold doesn't matter.
         visible: bool, of the same shape.
     """
 
@@ -36,7 +36,7 @@ class BlockMeans(NamedTuple):
     """Super-resolution: p(Y_high | Y_low), the average of every block of voxels is held.
 
     Attributes:
-        means: Y_low, ``[n, d, h, w, 1]`` in model space; the blocks' sides are the ratios of the
+        means: Y_low, `[n, d, h, w, 1]` in model space; the blocks' sides are the ratios of the
             positions' grid to this one.
     """
 
@@ -60,11 +60,11 @@ def block_means(positions: Any, grid: tuple[int, ...]) -> Any:
     """The average of each block of voxels.
 
     Args:
-        positions: ``[n, D, H, W, 1]``.
-        grid: the blocks' grid ``(d, h, w)``; its sides divide those of the positions.
+        positions: `[n, D, H, W, 1]`.
+        grid: the blocks' grid `(d, h, w)`; its sides divide those of the positions.
 
     Returns:
-        ``[n, d, h, w, 1]``.
+        `[n, d, h, w, 1]`.
     """
     sides = tuple(positions.shape[1:4])
     for axis, (side, count) in enumerate(zip(sides, grid, strict=True), start=1):
@@ -78,11 +78,11 @@ def expand_blocks(means: Any, grid: tuple[int, ...]) -> Any:
     """Each number repeated over its block.
 
     Args:
-        means: ``[n, d, h, w, 1]``.
-        grid: the fine grid ``(D, H, W)``; its sides are multiples of those of the means.
+        means: `[n, d, h, w, 1]`.
+        grid: the fine grid `(D, H, W)`; its sides are multiples of those of the means.
 
     Returns:
-        ``[n, D, H, W, 1]``.
+        `[n, D, H, W, 1]`.
     """
     for axis, side in enumerate(grid, start=1):
         means = ops.repeat(means, side // means.shape[axis], axis=axis)

@@ -58,7 +58,7 @@ class LangevinSettings:
 
 
 class LangevinDiagnostics(NamedTuple):
-    """What a run of Langevin dynamics looked like; each ``[num_steps]``, a mean over the chains.
+    """What a run of Langevin dynamics looked like; each `[num_steps]`, a mean over the chains.
 
     Attributes:
         energy: E(Y) before each step.
@@ -81,7 +81,7 @@ def langevin_step(
     """One step, Y ← Y - ½·step_size²·∂E/∂Y + step_size·noise (eq. 3), then the projection.
 
     Args:
-        positions: Y, float32 ``[n, ...]``.
+        positions: Y, float32 `[n, ...]`.
         gradient: ∂E/∂Y, of the same shape.
         step_size: √Δτ, a scalar.
         noise: ε (scaled by the root of the temperature), of the same shape; None for none.
@@ -106,11 +106,11 @@ def langevin_dynamics(
     seed_generator: keras.random.SeedGenerator | None = None,
     projection: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, LangevinDiagnostics]:
-    """Repeat :func:`langevin_step` from the given positions.
+    """Repeat `langevin_step` from the given positions.
 
     Args:
-        energy: E, maps positions ``[n, ...]`` to ``[n]``.
-        initial: where the chains start, float32 ``[n, ...]``.
+        energy: E, maps positions `[n, ...]` to `[n]`.
+        initial: where the chains start, float32 `[n, ...]`.
         num_steps: l, a Python integer.
         step_size: √Δτ.
         temperature: the noise's variance relative to eq. 3. The Python number 0 draws no noise;
@@ -119,7 +119,7 @@ def langevin_dynamics(
         projection: applied after every step.
 
     Returns:
-        The last positions, and the :class:`LangevinDiagnostics` of every step.
+        The last positions, and the `LangevinDiagnostics` of every step.
 
     Raises:
         ValueError: when there is noise to draw and no seed generator to draw it from.

@@ -15,7 +15,7 @@ PATHS = ("spherical", "linear")
 
 
 def draw(num: int, length: int, seed: int | None = None) -> np.ndarray:
-    """Latents from the prior N(0, I), float32 ``[num, length]``: the same on every machine."""
+    """Latents from the prior N(0, I), float32 `[num, length]`: the same on every machine."""
     return np.random.default_rng(seed).standard_normal((num, length), dtype=np.float32)
 
 
@@ -23,14 +23,14 @@ def path(a: np.ndarray, b: np.ndarray, steps: int, kind: str = "spherical") -> n
     """Latents on the way from one to another, both included.
 
     Args:
-        a: where it begins, ``[d]``.
-        b: where it ends, ``[d]``.
+        a: where it begins, `[d]`.
+        b: where it ends, `[d]`.
         steps: how many, at least 2.
         kind: "spherical": along the great circle, with the length changing evenly, so that latents
             stay as long as the prior's are (Shoemake, 1985); "linear": along the straight line.
 
     Returns:
-        float32 ``[steps, d]``.
+        float32 `[steps, d]`.
 
     Raises:
         ValueError: when `steps` or `kind` is none of these.
@@ -58,12 +58,12 @@ def path(a: np.ndarray, b: np.ndarray, steps: int, kind: str = "spherical") -> n
 def negative_log_posterior(
     generator: Callable[[Any], Any], latents: Any, targets: Any, generator_std: Any
 ) -> Any:
-    """‖Y - g(Z)‖²/2σ² + ‖Z‖²/2 of each pair, ``[n]``: -log p(Z | Y) up to a constant.
+    """‖Y - g(Z)‖²/2σ² + ‖Z‖²/2 of each pair, `[n]`: -log p(Z | Y) up to a constant.
 
     Args:
-        generator: g, maps ``[n, d]`` to ``[n, D, H, W, 1]``.
-        latents: Z, ``[n, d]``.
-        targets: Y, ``[n, D, H, W, 1]`` in model space.
+        generator: g, maps `[n, d]` to `[n, D, H, W, 1]`.
+        latents: Z, `[n, d]`.
+        targets: Y, `[n, D, H, W, 1]` in model space.
         generator_std: σ.
     """
     error = ops.sum(ops.square(targets - generator(latents)), axis=(1, 2, 3, 4))
@@ -73,10 +73,10 @@ def negative_log_posterior(
 class LatentInference:
     """Finds the latents whose shapes come nearest to given ones, as the posterior p(Z | Y) has it.
 
-    Minimises :func:`negative_log_posterior` by L-BFGS, from Z = 0.
+    Minimises `negative_log_posterior` by L-BFGS, from Z = 0.
 
     Args:
-        generator: g, maps ``[n, d]`` to ``[n, D, H, W, 1]``.
+        generator: g, maps `[n, d]` to `[n, D, H, W, 1]`.
         length: d.
         generator_std: σ.
     """
@@ -96,11 +96,11 @@ class LatentInference:
         """The latents of shapes.
 
         Args:
-            targets: Y, ``[n, D, H, W, 1]`` in model space.
+            targets: Y, `[n, D, H, W, 1]` in model space.
             num_steps: iterations of L-BFGS at most.
 
         Returns:
-            float32 ``[n, d]``.
+            float32 `[n, d]`.
         """
         observed = ops.convert_to_tensor(targets)
 

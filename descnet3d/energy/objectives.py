@@ -82,8 +82,8 @@ class EquilibriumMatching:
         """The matching loss of a batch, a scalar.
 
         Args:
-            energy: E, maps ``[n, D, H, W, 1]`` in model space to ``[n]``.
-            observed: Y, ``[n, D, H, W, 1]`` in model space.
+            energy: E, maps `[n, D, H, W, 1]` in model space to `[n]`.
+            observed: Y, `[n, D, H, W, 1]` in model space.
             reference_std: s, the standard deviation of the noise at the paths' other end.
             seed_generator: where γ and ε come from.
             constraint: what a task holds of the shapes.

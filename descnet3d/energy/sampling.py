@@ -27,8 +27,8 @@ class LangevinSampler:
     """Langevin dynamics on an energy, as its users want it run: compiled, in rounds, with progress.
 
     Args:
-        energy: E, maps positions ``[n, D, H, W, 1]`` to ``[n]``.
-        grid: ``(D, H, W)``.
+        energy: E, maps positions `[n, D, H, W, 1]` to `[n]`.
+        grid: `(D, H, W)`.
         noise: where the noise comes from.
     """
 
@@ -69,10 +69,10 @@ class LangevinSampler:
             batch_size: chains at a time.
             progress: whether to show a progress bar that counts the steps.
             constraint: what is held of the shapes; chains under it start without noise.
-            initial: positions ``[num, D, H, W, 1]`` to start from; None for noise.
+            initial: positions `[num, D, H, W, 1]` to start from; None for noise.
 
         Returns:
-            Positions ``[num, D, H, W, 1]``.
+            Positions `[num, D, H, W, 1]`.
 
         Raises:
             ValueError: when `seed`, `num_steps` or `batch_size` is out of range.
@@ -132,13 +132,13 @@ class LangevinSampler:
         """One round of Langevin dynamics.
 
         Args:
-            initial: where the chains start, in model space, ``[n, D, H, W, 1]``.
+            initial: where the chains start, in model space, `[n, D, H, W, 1]`.
             settings: steps, step size and temperature.
             constraint: what is held of the shapes.
             bar: a progress bar that counts the steps.
 
         Returns:
-            The last positions, and the :class:`LangevinDiagnostics` of every
+            The last positions, and the `LangevinDiagnostics` of every
             step as NumPy arrays.
         """
         positions, pieces = ops.convert_to_tensor(initial), []

@@ -74,7 +74,7 @@ def untrained_like(model: FeatureClassifier, seed: int = 0) -> FeatureClassifier
 
 
 def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> ClassificationScores:
-    """The scores of probabilities ``[n, k]`` of shapes with these labels ``[n]``."""
+    """The scores of probabilities `[n, k]` of shapes with these labels `[n]`."""
     hits = int((probabilities.argmax(axis=1) == labels).sum())
     low, high = wilson_interval(hits, len(labels))
     own = probabilities[np.arange(len(labels)), labels]

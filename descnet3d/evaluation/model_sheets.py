@@ -29,14 +29,14 @@ def paths(
 
     Args:
         model: a cooperative model.
-        ends: latents, ``[m, 2, d]``.
+        ends: latents, `[m, 2, d]`.
         steps: the shapes of a row.
         kind: "spherical" or "linear".
         revised: whether Langevin dynamics revises the shapes.
         progress: whether to show a progress bar of the revision.
 
     Returns:
-        Occupancy ``[m·steps, D, H, W]``.
+        Occupancy `[m·steps, D, H, W]`.
     """
     rows = np.concatenate([latents.path(a, b, steps, kind) for a, b in ends])
     return model.generate(latents=rows, revised=revised, seed=0, progress=progress)
@@ -49,12 +49,12 @@ def sums(
 
     Args:
         model: a cooperative model.
-        operands: latents, ``[m, 3, d]``.
+        operands: latents, `[m, 3, d]`.
         revised: whether Langevin dynamics revises the shapes.
         progress: whether to show a progress bar of the revision.
 
     Returns:
-        Occupancy ``[m·4, D, H, W]``.
+        Occupancy `[m·4, D, H, W]`.
     """
     results = operands[:, 0] - operands[:, 1] + operands[:, 2]
     rows = np.concatenate([operands, results[:, None]], axis=1).reshape(-1, operands.shape[-1])
@@ -65,7 +65,7 @@ def cooperation(model: CooperativeNet, seed: int = 0) -> tuple[np.ndarray, list[
     """A sheet of `COLUMNS` columns: generated, the same revised, and two paths, revised.
 
     Returns:
-        Shapes ``[n, D, H, W]``, and a label for each.
+        Shapes `[n, D, H, W]`, and a label for each.
     """
     generated = model.generate(COLUMNS, seed=seed)
     revised = model.synthesize(COLUMNS, seed=seed)

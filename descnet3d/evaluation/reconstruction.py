@@ -20,11 +20,11 @@ class Problem(NamedTuple):
     """What is known of shapes, and what is to be found.
 
     Attributes:
-        truth: occupancy, float32 ``[n, D, H, W]``.
-        known: what can be seen of it, float32 ``[n, D, H, W]``: the visible voxels, or the block
+        truth: occupancy, float32 `[n, D, H, W]`.
+        known: what can be seen of it, float32 `[n, D, H, W]`: the visible voxels, or the block
             averages spread over their blocks.
-        hidden: bool ``[n, D, H, W]``: the voxels whose error counts.
-        coarse: the block averages ``[n, d, h, w]``; None in recovery.
+        hidden: bool `[n, D, H, W]`: the voxels whose error counts.
+        coarse: the block averages `[n, d, h, w]`; None in recovery.
     """
 
     truth: np.ndarray
@@ -55,7 +55,7 @@ def pose(task: Task, shapes: np.ndarray, seed: int = 0) -> Problem:
 
     Args:
         task: recovery or super-resolution.
-        shapes: the truth, occupancy ``[n, D, H, W]``.
+        shapes: the truth, occupancy `[n, D, H, W]`.
         seed: chooses the hidden voxels.
     """
     truth = np.asarray(shapes, dtype=np.float32)
@@ -67,7 +67,7 @@ def pose(task: Task, shapes: np.ndarray, seed: int = 0) -> Problem:
 
 
 def pose_blocks(truth: np.ndarray, ratio: int) -> Problem:
-    """Problems of super-resolution by a ratio, of occupancy ``[n, D, H, W]``."""
+    """Problems of super-resolution by a ratio, of occupancy `[n, D, H, W]`."""
     coarse = blocks.average(truth, ratio)
     known = blocks.spread(coarse, truth.shape[1:])
     return Problem(truth, known, np.ones(truth.shape, dtype=bool), coarse)
@@ -81,7 +81,7 @@ def batch_size(grid: tuple[int, ...]) -> int:
 def solve(
     model: EnergyBasedModel, problem: Problem, *, seed: int = 0, progress: bool = False
 ) -> np.ndarray:
-    """What a model makes of the problems, occupancy ``[n, D, H, W]``."""
+    """What a model makes of the problems, occupancy `[n, D, H, W]`."""
     options: dict[str, Any] = {
         "seed": seed,
         "batch_size": batch_size(model.grid),
@@ -93,7 +93,7 @@ def solve(
 
 
 def score(found: np.ndarray, problem: Problem) -> ReconstructionScores:
-    """The scores of what was found, ``[n, D, H, W]`` in [0, 1]."""
+    """The scores of what was found, `[n, D, H, W]` in [0, 1]."""
     difference = np.abs(found - problem.truth)[problem.hidden].astype(np.float64)
     one, other = found > shape_distances.THRESHOLD, problem.truth > shape_distances.THRESHOLD
     both = (one & other & problem.hidden).sum(axis=(1, 2, 3))
@@ -224,7 +224,7 @@ def sheet_rows(
         count: how many shapes.
 
     Returns:
-        Shapes ``[m, D, H, W]``, and a label for each.
+        Shapes `[m, D, H, W]`, and a label for each.
     """
     rows = {"before": known, "after": found, **({} if truth is None else {"truth": truth})}
     shapes = np.concatenate([row[:count] for row in rows.values()])

@@ -17,7 +17,7 @@ def coverage(distances: np.ndarray) -> float:
     and Generative Models for 3D Point Clouds*, 2018). A set that repeats itself covers little.
 
     Args:
-        distances: of each generated shape to each real one, ``[n, m]``.
+        distances: of each generated shape to each real one, `[n, m]`.
     """
     return len(np.unique(distances.argmin(axis=1))) / distances.shape[1]
 
@@ -28,7 +28,7 @@ def minimum_matching_distance(distances: np.ndarray) -> float:
     MMD = mean over r in R of min over g in G of d(g, r) (Achlioptas et al., 2018).
 
     Args:
-        distances: of each generated shape to each real one, ``[n, m]``.
+        distances: of each generated shape to each real one, `[n, m]`.
     """
     return float(distances.min(axis=0).mean())
 
@@ -44,9 +44,9 @@ def nearest_neighbour_accuracy(
     near to both sets counts half.
 
     Args:
-        among_generated: distances ``[n, n]``.
-        between: of each generated shape to each real one, ``[n, m]``.
-        among_real: distances ``[m, m]``.
+        among_generated: distances `[n, n]`.
+        between: of each generated shape to each real one, `[n, m]`.
+        among_real: distances `[m, m]`.
     """
     own = [
         np.where(np.eye(len(each), dtype=bool), np.inf, each).min(axis=1)
@@ -66,7 +66,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
     categories.
 
     Args:
-        probabilities: p(c | Y) of each shape, ``[n, k]``, in an order that means nothing.
+        probabilities: p(c | Y) of each shape, `[n, k]`, in an order that means nothing.
         splits: the parts that are scored one by one.
 
     Returns:
@@ -93,8 +93,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     size.
 
     Args:
-        first: features ``[n, d]``, at least two rows.
-        second: features ``[m, d]``, at least two rows.
+        first: features `[n, d]`, at least two rows.
+        second: features `[m, d]`, at least two rows.
     """
     means = [each.mean(axis=0, dtype=np.float64) for each in (first, second)]
     factors = [

@@ -17,11 +17,11 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray
     """IoU of every shape of one set with every shape of another: `|A ∩ B| / |A ∪ B|`.
 
     Args:
-        first: occupancy ``[n, D, H, W]``, thresholded at 0.5.
-        second: occupancy ``[m, D, H, W]``, likewise.
+        first: occupancy `[n, D, H, W]`, thresholded at 0.5.
+        second: occupancy `[m, D, H, W]`, likewise.
 
     Returns:
-        A float64 array ``[n, m]``; two empty shapes have an IoU of 1.
+        A float64 array `[n, m]`; two empty shapes have an IoU of 1.
 
     Raises:
         ValueError: when the grids differ.
@@ -53,9 +53,9 @@ class Surfaces:
     """The surfaces of shapes, and how far all voxels are from them: for many Chamfer distances.
 
     Attributes:
-        grid: ``(D, H, W)``.
-        points: which voxels are on the surface, bool ``[n, D·H·W]``.
-        reach: each voxel's squared distance to it, in voxels, float32 ``[n, D·H·W]``.
+        grid: `(D, H, W)`.
+        points: which voxels are on the surface, bool `[n, D·H·W]`.
+        reach: each voxel's squared distance to it, in voxels, float32 `[n, D·H·W]`.
     """
 
     grid: tuple[int, ...]
@@ -64,7 +64,7 @@ class Surfaces:
 
     @classmethod
     def of(cls, shapes: np.ndarray) -> Surfaces:
-        """Those of occupancy ``[n, D, H, W]``, thresholded at 0.5."""
+        """Those of occupancy `[n, D, H, W]`, thresholded at 0.5."""
         surfaces = surface_voxels(shapes)
         reach = np.zeros(surfaces.shape, np.float32)
         for out, surface in zip(reach, surfaces, strict=True):
@@ -78,7 +78,7 @@ class Surfaces:
         return replace(self, points=self.points[rows], reach=self.reach[rows])
 
     def chamfer_distance(self, other: Surfaces) -> np.ndarray:
-        """Chamfer distance of every shape to every other's, a float64 array ``[n, m]``.
+        """Chamfer distance of every shape to every other's, a float64 array `[n, m]`.
 
         CD(A, B) = mean over a in A of min over b in B of ‖a - b‖², plus the same with A and B
         changed over, of the centres of occupied voxels that touch an empty one, where the grid's
@@ -104,12 +104,12 @@ class Surfaces:
 
 
 def _solid(shapes: np.ndarray) -> np.ndarray:
-    """Which voxels are occupied, bool ``[n, D·H·W]``."""
+    """Which voxels are occupied, bool `[n, D·H·W]`."""
     return _flat(shapes if shapes.dtype == bool else shapes > THRESHOLD)
 
 
 def _flat(grids: np.ndarray) -> np.ndarray:
-    """``[n, D, H, W]`` as ``[n, D·H·W]``."""
+    """`[n, D, H, W]` as `[n, D·H·W]`."""
     return grids.reshape(len(grids), math.prod(grids.shape[1:]))
 
 
@@ -122,8 +122,8 @@ class NearestShapes(NamedTuple):
     """For each shape of a set, the nearest of a reference set by IoU.
 
     Attributes:
-        row: where it is in that set, int64 ``[n]``.
-        iou: its IoU, float64 ``[n]``.
+        row: where it is in that set, int64 `[n]`.
+        iou: its IoU, float64 `[n]`.
     """
 
     row: np.ndarray
@@ -134,8 +134,8 @@ def nearest_shapes(shapes: np.ndarray, reference: np.ndarray) -> NearestShapes:
     """The nearest reference shape of each shape, by IoU.
 
     Args:
-        shapes: occupancy ``[n, D, H, W]``.
-        reference: occupancy ``[m, D, H, W]``.
+        shapes: occupancy `[n, D, H, W]`.
+        reference: occupancy `[m, D, H, W]`.
     """
     overlap = intersection_over_union(shapes, reference)
     row = overlap.argmax(axis=1)
@@ -143,16 +143,16 @@ def nearest_shapes(shapes: np.ndarray, reference: np.ndarray) -> NearestShapes:
 
 
 def path_steps(path: np.ndarray) -> np.ndarray:
-    """1 - IoU of each shape of a path and the next, ``[n - 1]``.
+    """1 - IoU of each shape of a path and the next, `[n - 1]`.
 
     Args:
-        path: occupancy ``[n, D, H, W]``.
+        path: occupancy `[n, D, H, W]`.
     """
     return 1 - np.diagonal(intersection_over_union(path, path), offset=1)
 
 
 def occupied_share(shapes: np.ndarray) -> np.ndarray:
-    """The share of occupied voxels of each shape, ``[n]``."""
+    """The share of occupied voxels of each shape, `[n]`."""
     return (shapes > THRESHOLD).reshape(len(shapes), -1).mean(axis=1)
 
 

@@ -106,7 +106,7 @@ class Reference:
 
     @property
     def own(self) -> np.ndarray:
-        """Which shapes of the archive are of the category, bool ``[n]``."""
+        """Which shapes of the archive are of the category, bool `[n]`."""
         labels = self.archive.labels
         if self.category is None:
             return np.ones(len(labels), bool)
@@ -114,7 +114,7 @@ class Reference:
 
     @cached_property
     def test(self) -> np.ndarray:
-        """The test shapes of the category, occupancy ``[n, D, H, W]``."""
+        """The test shapes of the category, occupancy `[n, D, H, W]`."""
         return self.archive.occupancy[self.archive.is_test & self.own]
 
     @cached_property
@@ -135,7 +135,7 @@ def score_shapes(
     """The scores of shapes.
 
     Args:
-        shapes: occupancy ``[n, D, H, W]``, at least two.
+        shapes: occupancy `[n, D, H, W]`, at least two.
         reference: what they are compared with.
         against_test: what is compared with the test shapes, where it is not `shapes` themselves:
             real test shapes would be compared with themselves.

@@ -22,7 +22,7 @@ class Autoencoder(ShapeModel):
     """An encoder of shapes, and the generator that makes them of their latents.
 
     Args:
-        generator: g, maps ``[n, d]`` to positions ``[n, D, H, W, 1]``.
+        generator: g, maps `[n, d]` to positions `[n, D, H, W, 1]`.
         encoder: maps positions to latents, or to what is known of them.
         generator_std: σ, the standard deviation of what the generator leaves unexplained.
         voxel_mean: what model space subtracts from occupancy.
@@ -102,7 +102,7 @@ class Autoencoder(ShapeModel):
         """The negative log-likelihood of a batch given its latents, but for a constant.
 
         Args:
-            observed: Y, ``[n, D, H, W, 1]`` in model space.
+            observed: Y, `[n, D, H, W, 1]` in model space.
             noise: where random numbers come from, if there are any.
 
         Returns:

@@ -15,7 +15,7 @@ class VoxelBatches(keras.utils.PyDataset):
     """Shuffled batches of occupancy, the same in a resumed run as in the unbroken one.
 
     Args:
-        occupancy: the shapes, ``[n, D, H, W]``.
+        occupancy: the shapes, `[n, D, H, W]`.
         batch_size: shapes a batch; the last batch of an epoch may hold fewer.
         seed: with the number of the epoch, all that the order depends on.
         mirror_axes: axes of the grid (0, 1, 2) along which each shape is mirrored at random, for
@@ -23,7 +23,7 @@ class VoxelBatches(keras.utils.PyDataset):
             theirs.
         corruption: what hides voxels of each shape anew in each epoch, as
             `corruptions.visible_voxels` takes it; None for none.
-        labels: integers ``[n]``, given out beside the shapes; None for none.
+        labels: integers `[n]`, given out beside the shapes; None for none.
         warped: the share of labelled shapes that are slightly scaled and shifted; where it is
             positive, batches say how.
 

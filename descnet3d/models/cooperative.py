@@ -51,7 +51,7 @@ class CooperativeNet(DescriptorNet):
 
     Args:
         descriptor: the teacher, new or trained; its network is shared, not copied.
-        generator: g(Z; α), a Keras model that maps ``[n, d]`` to positions ``[n, D, H, W, 1]`` in
+        generator: g(Z; α), a Keras model that maps `[n, d]` to positions `[n, D, H, W, 1]` in
             the descriptor's model space.
         generator_std: σ, the standard deviation of ε.
         revision: the Langevin dynamics that revises what the generator makes, contracted first;
@@ -245,7 +245,7 @@ class CooperativeNet(DescriptorNet):
     # --- What users ask of it ----------------------------------------------------------------
 
     def draw_latents(self, num: int, seed: int | None = None) -> np.ndarray:
-        """Latents from the prior N(0, I), float32 ``[num, d]``: the same on every machine.
+        """Latents from the prior N(0, I), float32 `[num, d]`: the same on every machine.
 
         Args:
             num: how many.
@@ -267,13 +267,13 @@ class CooperativeNet(DescriptorNet):
 
         Args:
             num: how many, of latents from the prior.
-            latents: Z, ``[n, d]``, instead of `num`.
+            latents: Z, `[n, d]`, instead of `num`.
             seed: of the prior, and of what is random in a revision.
             revised: whether Langevin dynamics revises them.
             progress: whether to show a progress bar of the revision.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``.
+            Occupancy in [0, 1], float32 `[n, D, H, W]`.
 
         Raises:
             ValueError: when neither or both of `num` and `latents` are given, or one is no number
@@ -310,7 +310,7 @@ class CooperativeNet(DescriptorNet):
             progress: whether to show a progress bar with the time left.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[num, D, H, W]``.
+            Occupancy in [0, 1], float32 `[num, D, H, W]`.
 
         Raises:
             ValueError: when an argument is out of range.
@@ -332,11 +332,11 @@ class CooperativeNet(DescriptorNet):
         Minimises ‖Y - g(Z)‖²/2σ² + ‖Z‖²/2 by L-BFGS, from Z = 0.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
             num_steps: iterations at most, of 32 shapes at a time.
 
         Returns:
-            float32 ``[n, d]``.
+            float32 `[n, d]`.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid.
@@ -352,14 +352,14 @@ class CooperativeNet(DescriptorNet):
         """Shapes on the way from one latent to another.
 
         Args:
-            a: where it begins: latents ``[d]``, or a shape ``[D, H, W]``, which is encoded.
+            a: where it begins: latents `[d]`, or a shape `[D, H, W]`, which is encoded.
             b: where it ends, likewise.
             steps: how many shapes, both ends included.
             path: "spherical" or "linear".
             revised: whether Langevin dynamics revises each of them.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[steps, D, H, W]``.
+            Occupancy in [0, 1], float32 `[steps, D, H, W]`.
 
         Raises:
             ValueError: when an argument is none of these.
@@ -371,13 +371,13 @@ class CooperativeNet(DescriptorNet):
         """The shape g(Z_a - Z_b + Z_c): what a has and b has not, added to c.
 
         Args:
-            a: latents ``[d]``, or a shape ``[D, H, W]``, which is encoded.
+            a: latents `[d]`, or a shape `[D, H, W]`, which is encoded.
             b: likewise.
             c: likewise.
             revised: whether Langevin dynamics revises it.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[D, H, W]``.
+            Occupancy in [0, 1], float32 `[D, H, W]`.
 
         Raises:
             ValueError: when an argument is none of these.

@@ -30,7 +30,7 @@ class DescriptorNet(EnergyBasedModel):
     with a channel axis.
 
     Args:
-        network: f(Y; θ), a Keras model that maps ``[n, D, H, W, 1]`` to ``[n, 1]`` or ``[n]``, with
+        network: f(Y; θ), a Keras model that maps `[n, D, H, W, 1]` to `[n, 1]` or `[n]`, with
             a fixed grid.
         voxel_mean: what is subtracted from occupancy.
         reference_std: s, the standard deviation of the Gaussian reference.
@@ -70,20 +70,20 @@ class DescriptorNet(EnergyBasedModel):
         self._pooled = PooledResponses(network)
 
     def score_of(self, positions: Any) -> Any:
-        """f(Y; θ), ``[n]``, of positions ``[n, D, H, W, 1]`` in model space."""
+        """f(Y; θ), `[n]`, of positions `[n, D, H, W, 1]` in model space."""
         score = self.network(positions, training=False)
         return ops.cast(ops.reshape(score, (-1,)), "float32")
 
     def reference_energy_of(self, positions: Any) -> Any:
-        """‖Y‖²/2s², ``[n]``: the energy of the Gaussian reference (eq. 1)."""
+        """‖Y‖²/2s², `[n]`: the energy of the Gaussian reference (eq. 1)."""
         return ops.sum(ops.square(positions), axis=(1, 2, 3, 4)) / (2 * self.reference_std**2)
 
     def energy_of(self, positions: Any) -> Any:
-        """E(Y) = ‖Y‖²/2s² - f(Y), ``[n]``, of positions in model space (eqs. 1 and 5)."""
+        """E(Y) = ‖Y‖²/2s² - f(Y), `[n]`, of positions in model space (eqs. 1 and 5)."""
         return self.reference_energy_of(positions) - self.score_of(positions)
 
     def call(self, occupancy: Any) -> Any:
-        """The energy of occupancy ``[n, D, H, W]``, as a tensor ``[n]``."""
+        """The energy of occupancy `[n, D, H, W]`, as a tensor `[n]`."""
         return self.energy_of(self.to_model_space(occupancy))
 
     @property

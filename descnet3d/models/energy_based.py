@@ -47,7 +47,7 @@ class EnergyBasedModel(ShapeModel):
         return {}
 
     def to_occupancy(self, positions: Any) -> np.ndarray:
-        """Positions as occupancy in [0, 1], a float32 array ``[n, D, H, W]``."""
+        """Positions as occupancy in [0, 1], a float32 array `[n, D, H, W]`."""
         occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
         return np.clip(occupancy, 0.0, 1.0).astype(np.float32)
 
@@ -55,11 +55,11 @@ class EnergyBasedModel(ShapeModel):
         """E(Y; θ) of each shape, up to the constant log Z: the lower, the likelier.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
             batch_size: shapes at a time.
 
         Returns:
-            A float32 array ``[n]``.
+            A float32 array `[n]`.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid.
@@ -78,14 +78,14 @@ class EnergyBasedModel(ShapeModel):
         """What the network sees in each shape: its intermediate responses, pooled over space.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
             batch_size: shapes at a time.
             layers: the names of the layers; None for all convolutions and dense layers.
-            regions: as of :class:`~descnet3d.models.features.Pooling`.
+            regions: as of `Pooling`.
             contractions: likewise.
 
         Returns:
-            A float32 array ``[n, d]``, in the network's order: for each layer whose responses lie
+            A float32 array `[n, d]`, in the network's order: for each layer whose responses lie
             in space (convolutions, responses of patches) the mean and the maximum of each filter's
             in each region, and the responses of the other dense layers.
 
@@ -119,7 +119,7 @@ class EnergyBasedModel(ShapeModel):
             progress: whether to show a progress bar with the time left.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[num, D, H, W]``.
+            Occupancy in [0, 1], float32 `[num, D, H, W]`.
 
         Raises:
             ValueError: when `num`, `num_steps`, `seed` or `batch_size` is out of range.
@@ -153,7 +153,7 @@ class EnergyBasedModel(ShapeModel):
         details are decided anew.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
             category: as in `synthesize`.
             seed: as in `synthesize`; what it changes is the noise, of which there is none at a
                 temperature of 0.
@@ -162,7 +162,7 @@ class EnergyBasedModel(ShapeModel):
             progress: as in `synthesize`.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``.
+            Occupancy in [0, 1], float32 `[n, D, H, W]`.
 
         Raises:
             ValueError: when the shapes don't fit the model's grid; or as in `synthesize`.
@@ -199,7 +199,7 @@ class EnergyBasedModel(ShapeModel):
         samples of p(Y_M | Y_visible), or, at a temperature of 0, a mode of it that no seed changes.
 
         Args:
-            occupancy: corrupted shapes in [0, 1], ``[n, D, H, W]``; what hidden voxels hold doesn't
+            occupancy: corrupted shapes in [0, 1], `[n, D, H, W]`; what hidden voxels hold doesn't
                 matter.
             visible: bool, of the same shape: True where a voxel is to be believed.
             category: as in `synthesize`.
@@ -209,7 +209,7 @@ class EnergyBasedModel(ShapeModel):
             progress: as in `synthesize`.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``; visible voxels come back untouched.
+            Occupancy in [0, 1], float32 `[n, D, H, W]`; visible voxels come back untouched.
 
         Raises:
             ValueError: when `occupancy` isn't that on the model's grid, or `visible` not bool of
@@ -249,7 +249,7 @@ class EnergyBasedModel(ShapeModel):
         no seed changes.
 
         Args:
-            coarse: block averages in [0, 1], ``[n, d, h, w]``; the model's grid has to be the same
+            coarse: block averages in [0, 1], `[n, d, h, w]`; the model's grid has to be the same
                 multiple of each side.
             category: as in `synthesize`.
             seed: as in `synthesize`.
@@ -258,7 +258,7 @@ class EnergyBasedModel(ShapeModel):
             progress: as in `synthesize`.
 
         Returns:
-            Occupancy in [0, 1], float32 ``[n, D, H, W]``, whose blocks have exactly (to float32
+            Occupancy in [0, 1], float32 `[n, D, H, W]`, whose blocks have exactly (to float32
             rounding) the given averages.
 
         Raises:

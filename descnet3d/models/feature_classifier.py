@@ -90,10 +90,10 @@ class FeatureClassifier(SavedModel):
         return self.readout
 
     def features(self, shapes: Any) -> np.ndarray:
-        """The features of shapes, float32 ``[n, d]``.
+        """The features of shapes, float32 `[n, d]`.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid.
@@ -122,8 +122,8 @@ class FeatureClassifier(SavedModel):
         accuracy in a cross-validation of five parts, in which identical shapes stay together.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
-            labels: integers ``[n]``, an index into `classes` for each.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
+            labels: integers `[n]`, an index into `classes` for each.
             classes: the names of the categories; numbers if absent.
             unlabelled: more shapes, without labels, that count for the principal components.
             strength: scikit-learn's C, instead of a cross-validation.
@@ -157,10 +157,10 @@ class FeatureClassifier(SavedModel):
         """`fit`, where the features are there already.
 
         Args:
-            features: what `features` gave, ``[n, d]``.
+            features: what `features` gave, `[n, d]`.
             labels: as in `fit`.
             classes: as in `fit`.
-            groups: integers ``[n]``; shapes of one group stay together in cross-validation.
+            groups: integers `[n]`; shapes of one group stay together in cross-validation.
             unlabelled: features of more shapes.
             strength: as in `fit`.
             seed: as in `fit`.
@@ -203,7 +203,7 @@ class FeatureClassifier(SavedModel):
         return self
 
     def logits_of(self, features: np.ndarray) -> np.ndarray:
-        """The logits of features ``[n, d]``, float64 ``[n, k]``.
+        """The logits of features `[n, d]`, float64 `[n, k]`.
 
         Raises:
             ValueError: when the classifier has not been fitted.
@@ -212,10 +212,10 @@ class FeatureClassifier(SavedModel):
         return np.asarray(features, np.float64) @ kernel + bias
 
     def probabilities(self, shapes: Any) -> np.ndarray:
-        """p(category | features) of each shape, float64 ``[n, k]``, in the order of `classes`.
+        """p(category | features) of each shape, float64 `[n, k]`, in the order of `classes`.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
 
         Raises:
             ValueError: as `features` and `logits_of`.
@@ -224,10 +224,10 @@ class FeatureClassifier(SavedModel):
         return softmax(logits, axis=1)
 
     def predict(self, shapes: Any) -> np.ndarray:
-        """The likeliest category of each shape, int64 ``[n]``, an index into `classes`.
+        """The likeliest category of each shape, int64 `[n]`, an index into `classes`.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
         """
         return self.probabilities(shapes).argmax(axis=1)
 
@@ -235,15 +235,15 @@ class FeatureClassifier(SavedModel):
         """The accuracy: the share of shapes whose likeliest category is their own.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
-            labels: integers ``[n]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
+            labels: integers `[n]`.
         """
         found = self.predict(shapes)
         return float((found == as_labels(labels, len(found), len(self.classes))).mean())
 
 
 def groups_of(shapes: np.ndarray) -> np.ndarray:
-    """A number for each shape of occupancy ``[n, D, H, W]``; identical ones have the same."""
+    """A number for each shape of occupancy `[n, D, H, W]`; identical ones have the same."""
     solid = np.packbits(shapes.reshape(len(shapes), -1) > 0.5, axis=1)
     return np.unique(solid, axis=0, return_inverse=True)[1].ravel()
 

@@ -35,7 +35,7 @@ class PooledResponses:
     """The features of a network, compiled once for each way of pooling.
 
     Args:
-        network: a functional network on positions ``[n, D, H, W, 1]``, or on more.
+        network: a functional network on positions `[n, D, H, W, 1]`, or on more.
         inputs_of: makes the network's inputs of positions, where it takes more.
     """
 
@@ -47,7 +47,7 @@ class PooledResponses:
         self._compiled: dict[Any, Callable[[Any], Any]] = {}
 
     def by(self, pooling: Pooling) -> Callable[[Any], Any]:
-        """A function from positions to features ``[n, d]``.
+        """A function from positions to features `[n, d]`.
 
         Args:
             pooling: how; where it names no layers, all convolutions and dense layers.
@@ -79,7 +79,7 @@ class PooledResponses:
 
 
 def _grid_of(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """The grid of a layer's responses; that of patches ``[n, p, c]`` is a cube."""
+    """The grid of a layer's responses; that of patches `[n, p, c]` is a cube."""
     if len(shape) == 5:
         return shape[1], shape[2], shape[3]
     side = round(shape[1] ** (1 / 3))

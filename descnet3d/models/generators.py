@@ -28,7 +28,7 @@ class _Patches(layers.Layer):
         self.built = True
 
     def call(self, responses: Any) -> Any:
-        """The grid ``[n, D·a, H·b, W·c, o]`` of responses ``[n, D, H, W, k]``."""
+        """The grid `[n, D·a, H·b, W·c, o]` of responses `[n, D, H, W, k]`."""
         kernel = self.drawing.kernel
         (a, b, c, out, channels), (depth, height, width) = kernel.shape, responses.shape[1:4]
         weights = ops.reshape(ops.transpose(kernel, (4, 0, 1, 2, 3)), (channels, a * b * c * out))
@@ -44,14 +44,14 @@ def patchwise(network: keras.Model) -> Callable[..., Any]:
 
     On CPUs without AVX-512, TensorFlow takes up to 90 times as long for a transposed convolution of
     2 to 16 shapes as for 20 (`benchmarks/small_batches.py` measures it). Where the kernel is as
-    long as the strides, as in the last layer of :func:`generator`, patches do not overlap, and one
+    long as the strides, as in the last layer of `generator`, patches do not overlap, and one
     product of matrices does the same.
 
     Args:
         network: g; its weights are those of the function.
 
     Returns:
-        A function of latents ``[n, d]`` and of `training`; it gives what the network gives.
+        A function of latents `[n, d]` and of `training`; it gives what the network gives.
     """
     if keras.backend.backend() != "tensorflow":
         return network
@@ -96,7 +96,7 @@ def generator(
             shapes can drive it into the flat end of the sigmoid, where it stays.
 
     Returns:
-        A network that maps Z, ``[n, latents]``, to positions in model space, ``[n, D, H, W, 1]``,
+        A network that maps Z, `[n, latents]`, to positions in model space, `[n, D, H, W, 1]`,
         whose occupancy is in (0, 1).
 
     Raises:
@@ -168,14 +168,14 @@ def principal_encoder(
     that draws from N(0, I) are like the latents of shapes, as far as two moments tell.
 
     Args:
-        shapes: occupancy ``[n, D, H, W]``.
+        shapes: occupancy `[n, D, H, W]`.
         latents: d, how many components.
         voxel_mean: what model space subtracts from occupancy.
         mirror_axes: axes along which mirrored shapes count too.
         seed: of the randomised decomposition.
 
     Returns:
-        A network that maps positions ``[n, D, H, W, 1]`` to latents ``[n, d]``, of one dense layer
+        A network that maps positions `[n, D, H, W, 1]` to latents `[n, d]`, of one dense layer
         whose weights are not trained.
 
     Raises:

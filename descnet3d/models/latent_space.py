@@ -16,11 +16,11 @@ ENCODED_AT_A_TIME, GENERATED_AT_A_TIME = 32, 64
 
 
 class LatentSpace:
-    """A generator as a map between latents ``[n, d]`` and positions ``[n, D, H, W, 1]``.
+    """A generator as a map between latents `[n, d]` and positions `[n, D, H, W, 1]`.
 
     Args:
-        generator: g(Z; α), a Keras model that maps ``[n, d]`` to ``[n, D, H, W, 1]``.
-        grid: ``(D, H, W)``.
+        generator: g(Z; α), a Keras model that maps `[n, d]` to `[n, D, H, W, 1]`.
+        grid: `(D, H, W)`.
         generator_std: σ, the standard deviation of ε.
 
     Attributes:
@@ -59,7 +59,7 @@ class LatentSpace:
         self._infer = latents.LatentInference(inferring, self.length, self.generator_std)
 
     def positions_of(self, drawn: np.ndarray) -> np.ndarray:
-        """g(Z), ``[n, D, H, W, 1]``, of latents ``[n, d]``."""
+        """g(Z), `[n, D, H, W, 1]`, of latents `[n, d]`."""
         # Batches of one size are traced once.
         parts = []
         for start in range(0, len(drawn), GENERATED_AT_A_TIME):
@@ -69,7 +69,7 @@ class LatentSpace:
         return np.concatenate(parts)
 
     def latents_of(self, positions: np.ndarray, num_steps: int) -> np.ndarray:
-        """The mode of p(Z | Y) by so many iterations of L-BFGS at most, float32 ``[n, d]``."""
+        """The mode of p(Z | Y) by so many iterations of L-BFGS at most, float32 `[n, d]`."""
         return np.concatenate(
             [
                 self._infer(positions[start : start + ENCODED_AT_A_TIME], num_steps)
@@ -78,7 +78,7 @@ class LatentSpace:
         )
 
     def as_latents(self, values: Any, name: str = "latents") -> np.ndarray:
-        """A user's latents, float32 ``[n, d]``, or a ValueError that says what they are instead."""
+        """A user's latents, float32 `[n, d]`, or a ValueError that says what they are instead."""
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{name} must be real numbers, but they are {array.dtype}.")

@@ -1,4 +1,4 @@
-"""Bottom-up networks f(Y; θ): Keras functional graphs from ``[n, D, H, W, 1]`` to ``[n, 1]``."""
+"""Bottom-up networks f(Y; θ): Keras functional graphs from `[n, D, H, W, 1]` to `[n, 1]`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def paper(
         strides: their strides.
 
     Returns:
-        A network with the intermediates ``conv1``, ``conv2``, …, ``score``: 'same' padding and
+        A network with the intermediates `conv1`, `conv2`, …, `score`: 'same' padding and
         zero biases as in the original code, initial weights N(0, 0.01²).
     """
     inputs = keras.Input((size, size, size, 1), name="shapes")
@@ -61,8 +61,8 @@ def base(
 ) -> keras.Model:
     """A small network whose energy is how far it would move a shape: E(Y) = ψ(‖Y - U(Y)‖).
 
-    U draws the shape anew from what each patch shows (``patch_responses``), what a code of all of
-    them says of the whole (``code_2``) and what the neighbouring patches show (``context``). ψ is
+    U draws the shape anew from what each patch shows (`patch_responses`), what a code of all of
+    them says of the whole (`code_2`) and what the neighbouring patches show (`context`). ψ is
     an increasing function of the distance. With the reference that every energy has,
     f(Y) = ‖Y‖²/2s² - ψ(‖Y - U(Y)‖).
 
@@ -77,8 +77,8 @@ def base(
         reference_std: s, the reference's standard deviation; lengths are in units of it.
 
     Returns:
-        A network with the intermediates ``patch_responses``, ``patch_channels``, ``code_1``,
-        ``code_2``, ``context`` and others.
+        A network with the intermediates `patch_responses`, `patch_channels`, `code_1`,
+        `code_2`, `context` and others.
 
     Raises:
         ValueError: when patches don't fill the grid.
@@ -182,7 +182,7 @@ def classifier(size: int = 32, classes: int = 10) -> keras.Model:
         classes: the number of categories.
 
     Returns:
-        A network from ``[n, D, H, W, 1]`` to one logit a category, with the layer ``embedding``.
+        A network from `[n, D, H, W, 1]` to one logit a category, with the layer `embedding`.
     """
     inputs = keras.Input((size, size, size, 1), name="shapes")
     hidden = inputs
@@ -240,7 +240,7 @@ def build(name: str, size: int = 32, reference_std: float = 0.5) -> keras.Model:
 
 
 def grid_of_score(network: keras.Model) -> tuple[int, int, int]:
-    """The grid ``(D, H, W)`` of a network that can be a score f(Y).
+    """The grid `(D, H, W)` of a network that can be a score f(Y).
 
     Args:
         network: its first input are the shapes; what other inputs condition it on is free.
@@ -270,7 +270,7 @@ def intermediates(network: keras.Model, names: Sequence[str] | None = None) -> k
         names: the layers that are wanted; None for all.
 
     Returns:
-        A model that maps ``[n, D, H, W, 1]`` to a dictionary of layer names to responses, all but
+        A model that maps `[n, D, H, W, 1]` to a dictionary of layer names to responses, all but
         the score itself.
 
     Raises:

@@ -41,7 +41,7 @@ class SavedModel(abc.ABC):
 
     Attributes:
         preset_class: what its presets call it, a key of `preset_config.CLASSES`.
-        grid: the grid ``(D, H, W)``.
+        grid: the grid `(D, H, W)`.
         preset: the metadata of the preset that the model was loaded from, if any.
     """
 

@@ -27,7 +27,7 @@ class ShapeModel(SavedModel, keras.Model):
     What it is made of, `parts` and `settings`, and what it learns by are a subclass's to say.
 
     Args:
-        grid: the grid ``(D, H, W)``.
+        grid: the grid `(D, H, W)`.
         voxel_mean: what model space subtracts from occupancy.
         seed: seeds the noise of training.
         name: the model's name.
@@ -72,7 +72,7 @@ class ShapeModel(SavedModel, keras.Model):
         return cls.of_parts(parts, config)
 
     def to_model_space(self, occupancy: Any) -> Any:
-        """Occupancy ``[n, D, H, W]`` as positions ``[n, D, H, W, 1]``."""
+        """Occupancy `[n, D, H, W]` as positions `[n, D, H, W, 1]`."""
         positions = ops.cast(occupancy, "float32") - self.voxel_mean
         return positions if len(positions.shape) == 5 else ops.expand_dims(positions, -1)
 
@@ -139,13 +139,13 @@ class ShapeModel(SavedModel, keras.Model):
         """Train on shapes: Keras' own `fit`, callbacks and all.
 
         Args:
-            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of such batches (whose values
+            x: occupancy in [0, 1], `[n, D, H, W]`, or a dataset of such batches (whose values
                 are not checked).
             batch_size: shapes a batch, where `x` is an array.
             initial_epoch: the epoch to go on from.
             mirror_axes: axes along which shapes are mirrored at random, where `x` is an array.
-            callbacks: Keras callbacks; a :class:`~descnet3d.checkpoints.TrainingCheckpoint` makes
-                the run one that `descnet3d.checkpoints.restore` goes on with.
+            callbacks: Keras callbacks; a `TrainingCheckpoint` makes
+                the run one that `descnet3d.training.checkpoints.restore` goes on with.
             keras_arguments: passed on to `keras.Model.fit`; `validation_data` takes occupancy.
 
         Returns:

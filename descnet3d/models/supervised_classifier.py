@@ -26,7 +26,7 @@ class SupervisedClassifier(ShapeModel):
     shapes, and its embedding, the responses before the last layer, their Fréchet distance.
 
     Args:
-        network: a Keras model that maps ``[n, D, H, W, 1]`` to one logit a category, ``[n, k]``,
+        network: a Keras model that maps `[n, D, H, W, 1]` to one logit a category, `[n, k]`,
             and has a layer named "embedding".
         classes: the names of the categories.
         voxel_mean: what is subtracted from occupancy.
@@ -114,8 +114,8 @@ class SupervisedClassifier(ShapeModel):
         """Train on labelled shapes.
 
         Args:
-            x: occupancy in [0, 1], ``[n, D, H, W]``, or a dataset of batches of it with labels.
-            y: integers ``[n]``, an index into `classes` for each shape, where `x` is an array.
+            x: occupancy in [0, 1], `[n, D, H, W]`, or a dataset of batches of it with labels.
+            y: integers `[n]`, an index into `classes` for each shape, where `x` is an array.
             batch_size: shapes a batch.
             mirror_axes: axes along which shapes are mirrored at random.
             keras_arguments: passed on to `ShapeModel.fit`.
@@ -166,18 +166,18 @@ class SupervisedClassifier(ShapeModel):
     # --- What users ask of it ----------------------------------------------------------------
 
     def call(self, occupancy: Any) -> Any:
-        """The logits of occupancy ``[n, D, H, W]``, as a tensor ``[n, k]``."""
+        """The logits of occupancy `[n, D, H, W]`, as a tensor `[n, k]`."""
         return self.network(self.to_model_space(occupancy))
 
     def probabilities(self, shapes: Any, batch_size: int = 64) -> np.ndarray:
         """p(category | Y) of each shape, by a softmax of the network's logits.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
             batch_size: shapes at a time.
 
         Returns:
-            A float64 array ``[n, k]``, in the order of `classes`.
+            A float64 array `[n, k]`, in the order of `classes`.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid.
@@ -186,10 +186,10 @@ class SupervisedClassifier(ShapeModel):
         return softmax(logits, axis=1)
 
     def embedding(self, shapes: Any, batch_size: int = 64) -> np.ndarray:
-        """The responses of the layer before the logits, float32 ``[n, d]``.
+        """The responses of the layer before the logits, float32 `[n, d]`.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
             batch_size: shapes at a time.
 
         Raises:
@@ -201,8 +201,8 @@ class SupervisedClassifier(ShapeModel):
         """The share of shapes whose likeliest category is their own.
 
         Args:
-            shapes: occupancy in [0, 1], ``[n, D, H, W]``.
-            labels: integers ``[n]``, an index into `classes` for each.
+            shapes: occupancy in [0, 1], `[n, D, H, W]`.
+            labels: integers `[n]`, an index into `classes` for each.
 
         Raises:
             ValueError: when the shapes are not occupancy on the model's grid, or the labels not

@@ -41,9 +41,9 @@ class Teaching:
 
         Args:
             space: the generator's.
-            drawn: Z, ``[n, d]``.
-            revised: Ỹ, ``[n, D, H, W, 1]`` in model space.
-            observed: the shapes that the anchor holds to, ``[m, D, H, W, 1]`` in model space.
+            drawn: Z, `[n, d]`.
+            revised: Ỹ, `[n, D, H, W, 1]` in model space.
+            observed: the shapes that the anchor holds to, `[m, D, H, W, 1]` in model space.
             noise: where the anchor's random numbers come from.
         """
         difference = revised - space.generator_of(drawn, training=True)

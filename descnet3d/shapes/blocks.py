@@ -16,11 +16,11 @@ def average(shapes: Any, ratio: int) -> np.ndarray:
     """The coarse shapes that super-resolution starts from.
 
     Args:
-        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        shapes: occupancy in [0, 1], `[n, D, H, W]`.
         ratio: the side of a block, in voxels.
 
     Returns:
-        The blocks' averages, float32 ``[n, D/ratio, H/ratio, W/ratio]``.
+        The blocks' averages, float32 `[n, D/ratio, H/ratio, W/ratio]`.
 
     Raises:
         ValueError: when the shapes aren't occupancy, or blocks don't fill their grid.
@@ -46,7 +46,7 @@ def require_whole(coarse: tuple[int, ...], grid: tuple[int, ...]) -> None:
 
 
 def spread(coarse: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
-    """Each number repeated over its block: ``[n, d, h, w]`` to ``[n, D, H, W]``."""
+    """Each number repeated over its block: `[n, d, h, w]` to `[n, D, H, W]`."""
     for axis, side in enumerate(grid, start=1):
         coarse = np.repeat(coarse, side // coarse.shape[axis], axis=axis)
     return coarse
@@ -59,11 +59,11 @@ def with_means(values: np.ndarray, means: np.ndarray) -> np.ndarray:
     projection on the intersection of the box and the plane.
 
     Args:
-        values: ``[n, D, H, W]``, any numbers.
-        means: the averages in [0, 1], ``[n, d, h, w]``.
+        values: `[n, D, H, W]`, any numbers.
+        means: the averages in [0, 1], `[n, d, h, w]`.
 
     Returns:
-        float32 ``[n, D, H, W]`` in [0, 1].
+        float32 `[n, D, H, W]` in [0, 1].
     """
     blocks = _gathered(values, means.shape[1:]).astype(np.float64)
     wanted = means[..., None].astype(np.float64)
@@ -77,7 +77,7 @@ def with_means(values: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def _gathered(fine: np.ndarray, grid: Any) -> np.ndarray:
-    """``[n, d, h, w, voxels of a block]``."""
+    """`[n, d, h, w, voxels of a block]`."""
     (depth, height, width), count = grid, len(fine)
     split = fine.reshape(
         count, depth, -1, height, fine.shape[2] // height, width, fine.shape[3] // width

@@ -16,7 +16,7 @@ def visible_voxels(
     """A fresh corruption of each shape.
 
     Args:
-        occupancy: ``[n, D, H, W]`` in [0, 1].
+        occupancy: `[n, D, H, W]` in [0, 1].
         corruption: "voxels" hides voxels at random (the paper's), "half" a half space on a random
             side, "block" a block at a random place, "scan" whatever a scanner on a random
             horizontal side doesn't see: all that lies behind the first occupied voxel. The share
@@ -24,7 +24,7 @@ def visible_voxels(
         generator: where the choices come from.
 
     Returns:
-        bool ``[n, D, H, W]``, True where a voxel is visible.
+        bool `[n, D, H, W]`, True where a voxel is visible.
 
     Raises:
         ValueError: when there is no such corruption.

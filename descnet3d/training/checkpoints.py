@@ -40,7 +40,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     diverged leaves its last good one.
 
     Args:
-        path: the file, an ``.npz``.
+        path: the file, an `.npz`.
         every_seconds: how old the last checkpoint must be before a new one is written.
         core_seconds: the processor time spent before, in runs that this one goes on from.
     """
@@ -99,7 +99,7 @@ def restore(model: Any, path: Path) -> Progress:
         path: the file.
 
     Returns:
-        How far the run had come: `fit` goes on with ``initial_epoch`` set to its epochs.
+        How far the run had come: `fit` goes on with `initial_epoch` set to its epochs.
 
     Raises:
         CheckpointError: when the file is damaged or belongs to a model compiled otherwise.

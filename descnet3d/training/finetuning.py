@@ -67,7 +67,7 @@ def nearest_presets(
     preset. Energies themselves do not compare, as each has its own normaliser.
 
     Args:
-        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        shapes: occupancy in [0, 1], `[n, D, H, W]`.
         seed: the seed of the noise, and of which shapes are looked at.
         without: categories whose presets are left out.
         progress: shows a bar with the time left.
@@ -114,7 +114,7 @@ def matching_loss(model: DescriptorNet, shapes: np.ndarray, *, seed: int = 0) ->
 
     Args:
         model: whose energy is asked.
-        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        shapes: occupancy in [0, 1], `[n, D, H, W]`.
         seed: of the noise and of the places on the paths: the same for models to be compared.
 
     Returns:

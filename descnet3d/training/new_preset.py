@@ -73,7 +73,7 @@ def train_preset(
     the checkpoints go when the preset is written.
 
     Args:
-        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        shapes: occupancy in [0, 1], `[n, D, H, W]`.
         recipe: how to train.
         folder: the preset's folder.
         name: the preset's id; `<task>_<category>_<side>` if absent. Where no category is given,

@@ -66,7 +66,7 @@ def choose_layers(network: keras.Model, chosen: str) -> None:
 
     Args:
         network: whose `trainable` is set, layer by layer.
-        chosen: their names with commas between, ``*`` for any letters.
+        chosen: their names with commas between, `*` for any letters.
 
     Raises:
         ValueError: when a name is that of no layer with weights.

@@ -34,7 +34,7 @@ class Recipe:
         start: the preset whose network training begins with, by id or folder; empty: a new network.
         layers: which layers of the start's network learn, by their names with commas between, *
             for any letters; empty: all.
-        network: a network of `descnet3d.networks`, by name.
+        network: a network of `descnet3d.models.networks`, by name.
         voxel_mean: what model space subtracts from occupancy; negative: the mean training voxel.
         reference_std: s of the Gaussian reference.
         batch_size: observed shapes an iteration.

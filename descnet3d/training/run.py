@@ -55,12 +55,12 @@ def train(
     """Train a model by a recipe, or go on with a run that was killed.
 
     Args:
-        shapes: occupancy in [0, 1], ``[n, D, H, W]``.
+        shapes: occupancy in [0, 1], `[n, D, H, W]`.
         recipe: the run's settings.
-        folder: where its checkpoints live: `recipe.json`, and one ``.npz`` a phase.
+        folder: where its checkpoints live: `recipe.json`, and one `.npz` a phase.
         network: f(Y; θ), instead of the one that the recipe names.
         start: the model to go on with, where an annealed descriptor is trained.
-        labels: where a classifier or an annealed descriptor is trained, integers ``[n]``, an index
+        labels: where a classifier or an annealed descriptor is trained, integers `[n]`, an index
             into `classes` for each.
         classes: the names of the categories, likewise.
         callbacks: makes the Keras callbacks of a phase from its name, the epoch that it starts at

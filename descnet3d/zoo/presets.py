@@ -30,7 +30,7 @@ def list_presets() -> list[Preset]:
     """The presets that can be loaded by name, ordered by their ids.
 
     Returns:
-        One :class:`Preset` each: those of this version of the package, and those of the zoo that
+        One `Preset` each: those of this version of the package, and those of the zoo that
         `DESCNET3D_ZOO` names (a folder, or an `http://`, `https://` or `hf://` address). Those
         that are at hand have a `path`; the others are fetched when they are loaded.
 
