@@ -43,6 +43,18 @@ class GridTransform:
             raise ValueError(f"turn must be a number of degrees, and came as {self.turn}")
         check_up(self.up)
 
+    def to_grid(self, points) -> np.ndarray:
+        """Points of the mesh, in the grid's coordinates.
+
+        Args:
+            points: `[..., 3]`, in the mesh's units.
+
+        Returns:
+            float64 `[..., 3]`, in voxels.
+        """
+        turned = np.asarray(points, np.float64) @ upright(self.up, self.turn).T
+        return (turned - self.offset) / self.scale
+
     def to_mesh(self, points) -> np.ndarray:
         """Points of the grid, in the mesh's coordinates.
 
