@@ -57,7 +57,7 @@ def model_that(monkeypatch):
             def synthesize(self, *arguments, **keywords):
                 raise exception
 
-        monkeypatch.setattr(presets, "load", lambda *arguments: Model())
+        monkeypatch.setattr(presets, "load_descriptor", lambda *arguments: Model())
 
     return install
 
