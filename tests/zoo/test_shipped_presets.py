@@ -19,6 +19,8 @@ SHIPPED = [preset.id for preset in presets.list_presets()]
 SHARE_FLOOR, IOU_FLOOR = 0.95, 0.75
 # Latents of the prior reach less, above all in diverse categories.
 GENERATED_SHARE_FLOOR = 0.8
+# Of twelve shapes each, of one network of ten categories.
+BOUND_SHARE_FLOOR, BOUND_PIECE_FLOOR = 0.6, 0.75
 
 
 def named(*beginnings):
@@ -31,6 +33,12 @@ def named(*beginnings):
         pytest.param(name, marks=[pytest.mark.one_backend] if index > 1 else [])
         for index, name in enumerate(found)
     ]
+
+
+def of_one_category(*, bound):
+    """The presets that synthesise one category: those bound to another's weights, or not."""
+    ids = [param.values[0] for param in named("synthesis_")]
+    return [name for name in ids if (presets.find(name) / "weights.npz").exists() != bound]
 
 
 def test_the_first_presets_are_there():
@@ -78,7 +86,7 @@ def test_every_preset_loads_with_the_energies_that_it_always_had():
 
 @pytest.mark.slow
 @pytest.mark.one_backend
-@pytest.mark.parametrize("name", named("synthesis_"))
+@pytest.mark.parametrize("name", of_one_category(bound=False))
 def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet10):
     model = presets.load(name)
     archive = read_archive(modelnet10)
@@ -90,6 +98,20 @@ def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet1
     assert scores.nearest_share >= SHARE_FLOOR * real.nearest_share
     assert scores.nearest_iou >= IOU_FLOOR * real.nearest_iou
     assert scores.copies <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", of_one_category(bound=True))
+def test_a_preset_bound_to_a_category_makes_shapes_of_it(name, modelnet10):
+    model = presets.load(name)
+    reference = Reference(read_archive(modelnet10), model.preset["category"])
+    scores = score_shapes(model.synthesize(12, seed=1), reference)
+    card = model.preset["real_scores"]
+    assert scores.empty == 0 and scores.alike == 0
+    assert scores.nearest_share >= BOUND_SHARE_FLOOR * card["nearest_share"]
+    assert scores.nearest_iou >= IOU_FLOOR * card["nearest_iou"]
+    assert scores.largest_piece >= BOUND_PIECE_FLOOR
 
 
 @pytest.mark.slow
