@@ -45,19 +45,19 @@ class AnnealingSettings:
             undecided leg is thin air.
         revision_level: the noise-to-signal level to which given shapes are noised, to be revised.
         feature_level: the one at which features are taken, of shapes without noise.
-        draw: what draws the shape of a step: "energy" for the gradient of the energy, "odds" for
-            the voxels' odds themselves, which the energy's gradient approaches.
+        draw: what draws the shape of a step: "odds" for the voxels' odds, as the network gives
+            them, "energy" for the gradient of the energy, which is fitted to what they draw.
     """
 
     num_steps: int = 50
     first_level: float = 40.0
     last_level: float = 0.25
-    fresh_noise: float = 0.5
-    settle_level: float = 4.0
-    random_above: float = 4.0
+    fresh_noise: float = 0.4
+    settle_level: float = 3.0
+    random_above: float = 3.0
     revision_level: float = 1.0
     feature_level: float = 1.0
-    draw: str = "energy"
+    draw: str = "odds"
 
     def __post_init__(self) -> None:
         """Refuse settings that no dynamics can run with."""

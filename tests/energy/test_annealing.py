@@ -24,7 +24,7 @@ def drawn_from_a_gaussian(positions, condition, level):
 @pytest.fixture
 def sampler():
     noise = keras.random.SeedGenerator(0)
-    return AnnealedSampler({"energy": drawn_from_a_gaussian}, GRID, REFERENCE, noise)
+    return AnnealedSampler({"odds": drawn_from_a_gaussian}, GRID, REFERENCE, noise)
 
 
 def shapes_of(sampler, settings, num=64, seed=0, constraint=None):
