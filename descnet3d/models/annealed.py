@@ -131,16 +131,32 @@ class AnnealedDescriptor(EnergyBasedModel):
         square = ops.sum(ops.square(positions), axis=(1, 2, 3, 4))
         return square / (2 * variance) - self.score_of(positions, condition, level)
 
-    def drawn_by_energy(self, positions: Any, condition: Any, level: Any) -> Any:
-        """The shapes X̂ = (Y - s²·∂E/∂Y)/g, to which the energy descends from noisy ones."""
-        _, gradient = backend.value_and_input_gradient(
-            lambda moved: self.energy_of(moved, condition, level), positions
-        )
+    def drawn_by_energy(
+        self, positions: Any, condition: Any, level: Any, guidance: Any = None
+    ) -> Any:
+        """The shapes X̂ = (Y - s²·∂E/∂Y)/g, to which the energy descends from noisy ones.
+
+        With guidance, that is (1 + guidance)·E(Y | c) - guidance·E(Y).
+        """
+
+        def energy(moved: Any) -> Any:
+            found = self.energy_of(moved, condition, level)
+            if guidance is not None:
+                untold = self.energy_of(moved, ops.zeros_like(condition), level)
+                found = found + guidance * (found - untold)
+            return found
+
+        _, gradient = backend.value_and_input_gradient(energy, positions)
         return self._descended(positions, gradient, level)
 
-    def drawn_by_odds(self, positions: Any, condition: Any, level: Any) -> Any:
+    def drawn_by_odds(
+        self, positions: Any, condition: Any, level: Any, guidance: Any = None
+    ) -> Any:
         """The mean of independent voxels with the network's odds, after noisy ones were seen."""
         odds = self._odds([positions, condition, level], training=False)
+        if guidance is not None:
+            untold = self._odds([positions, ops.zeros_like(condition), level], training=False)
+            odds = odds + guidance * (odds - untold)
         return self._mean_of(self._posterior(odds, positions, level))
 
     def _noise_std(self, level: Any) -> Any:

@@ -13,7 +13,7 @@ PLAIN = {"settle_level": 0.0, "random_above": float("inf")}
 MEAN, STD, REFERENCE = 0.1, 0.1, 0.5
 
 
-def drawn_from_a_gaussian(positions, condition, level):
+def drawn_from_a_gaussian(positions, condition, level, guidance=None):
     """The posterior mean of shapes whose voxels are N(MEAN, STD²), given noisy ones."""
     signal = keras.ops.reshape(signal_of(level), (-1, 1, 1, 1, 1))
     noise = keras.ops.square((1 - signal) * REFERENCE)
@@ -104,6 +104,7 @@ def test_levels_are_a_geometric_progression():
         ("fresh_noise", 1.5),
         ("draw", "guess"),
         ("settle_level", -1.0),
+        ("guidance", -0.5),
         ("random_above", float("nan")),
     ],
 )

@@ -108,6 +108,25 @@ def test_it_makes_what_it_has_learned_of_each_category(learned, draw):
     assert turns[0].sum() > 2 * turns[1].sum()  # all categories in turn: a slab, a post
 
 
+def test_guidance_takes_the_odds_beyond_what_the_category_changes(learned):
+    positions, condition, level = noisy_inputs(learned, 8.0)
+    guided, plain, untold = (
+        np.arctanh(2 * np.clip(keras.ops.convert_to_numpy(drawn), -0.499, 0.499))
+        for drawn in (
+            learned.drawn_by_odds(positions, condition, level, 0.5),
+            learned.drawn_by_odds(positions, condition, level),
+            learned.drawn_by_odds(positions, 0 * condition, level),
+        )
+    )
+    inside = np.max(np.abs([guided, plain, untold]), axis=0) < 3
+    assert inside.sum() >= 5
+    np.testing.assert_allclose(guided[inside], (1.5 * plain - 0.5 * untold)[inside], atol=2e-2)
+    settings = AnnealingSettings(num_steps=8, guidance=0.7, draw="energy")
+    learned.sampling = settings
+    assert np.isfinite(learned.synthesize(2, category="post", seed=0)).all()
+    assert [settings.guidance_at(level) for level in (5.0, 1.0)] == [0.7, 0.0]
+
+
 def test_energies_tell_the_categories_apart(learned):
     shapes = shapes_of_both()
     of_slabs, of_posts = (learned.energy(shapes, category=name) for name in CLASSES)
