@@ -90,11 +90,11 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         *_generator_lines(model),
         *_pooling_lines(model),
         "",
-        "## Training",
-        "",
     ]
     if training:
         lines += [
+            "## Training",
+            "",
             f"```\n{training['command']}\n```",
             "",
             f"{training['shapes']} shapes; {training['core_minutes']:.0f} minutes of one core "
@@ -134,7 +134,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         "",
         "## Data and terms",
         "",
-        training.get("terms") or "Trained on the shapes that `--data` named; their terms apply.",
+        training.get("terms") or _terms(model),
         "",
     ]
     return "\n".join(lines)
@@ -151,6 +151,12 @@ def _synthesis_table(
         ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
         lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} | {ratio} |")
     return lines
+
+
+def _terms(model: dict[str, Any]) -> str:
+    if "shares" in model:
+        return f"Those of {model['shares']}."
+    return "Trained on the shapes that `--data` named; their terms apply."
 
 
 def _weights(config: dict[str, Any]) -> str:
