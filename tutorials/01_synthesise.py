@@ -48,7 +48,7 @@ for preset in descnet3d.list_presets():
         print(f"{preset.id:22} {preset.task:18} {preset.parameters:,} parameters")
 
 num_steps = 40 if small else None  # None: as many as the preset was shipped with
-model = descnet3d.load("toilet")
+model = descnet3d.load("synthesis_toilet_32")
 shapes = model.synthesize(4 if small else 16, seed=0, num_steps=num_steps)
 print(shapes.dtype, shapes.shape, f"from {shapes.min():g} to {shapes.max():g}")
 

@@ -197,7 +197,7 @@ for bound in ("get_min_bound", "get_max_bound"):
 
 # %%
 shares = (0.5, 0.9) if small else (0.5, 0.7, 0.9, 0.97)
-synthesizer = descnet3d.load("sofa")
+synthesizer = descnet3d.load("synthesis_sofa_32")
 sofas = synthesizer.synthesize(1 if small else 4, seed=0, num_steps=40 if small else None)
 sofas = (sofas > 0.5).astype("float32")
 tiles, labels, errors = [sofas[0]], ["the truth"], []

@@ -101,11 +101,17 @@ show(benches[:8], columns=8)
 # killed goes on when the command is given again.
 
 # %%
-command = ["finetune", "--from=sofa", "--data=garden", "--out=my_benches", "--steps=800"]
+command = [
+    "finetune",
+    "--from=synthesis_sofa_32",
+    "--data=garden",
+    "--out=my_benches",
+    "--steps=800",
+]
 command += ["--mirror_axes=1", "--sheet_every=0"]
 print("descnet3d", " ".join(command))
 if small:  # a few iterations in this process, in place of the command
-    begun = descnet3d.load("sofa")
+    begun = descnet3d.load("synthesis_sofa_32")
     begun.compile(keras.optimizers.Adam(1e-3, global_clipnorm=2.0), matching=EquilibriumMatching())
     begun.fit(benches, epochs=4, mirror_axes=(1,), verbose=0)
     begun.save_preset(output / "my_benches")
@@ -130,7 +136,7 @@ print(sorted(path.name for path in folder.iterdir() if path.is_file()))
 model = descnet3d.load(folder)
 num_steps = 20 if small else None
 made = model.synthesize(2 if small else 8, seed=0, num_steps=num_steps)
-before = descnet3d.load("sofa").synthesize(len(made), seed=0, num_steps=num_steps)
+before = descnet3d.load("synthesis_sofa_32").synthesize(len(made), seed=0, num_steps=num_steps)
 show(
     np.concatenate([held_out[: len(made)], made, before]),
     labels=["held out"] * min(len(held_out), len(made))

@@ -88,7 +88,7 @@ def nearest_presets(
         and preset.size == shapes.shape[1:]
         and preset.category not in without
         # Their energy is one of noisy shapes, whose gradient on other paths says nothing.
-        and read_config(preset.path)["model"].get("class") not in _ANNEALED
+        and not _is_annealed(preset)
     ]
     own = {preset.category for preset in able if preset.task == "synthesis"}
     # A cooperative preset begins with the descriptor of its category's synthesis preset.
@@ -154,6 +154,8 @@ def recipe_from(
         ValueError: the start cannot be fine-tuned, or a setting has no meaning.
     """
     named = presets.named(start, task or "synthesis") or presets.named(start)
+    if named is not None and task not in (None, "synthesis") and _is_annealed(named):
+        named = _descended_by_langevin(start) or named
     start = named.id if named is not None else start
     config = read_config(presets.find(start))
     own = config.get("task") or "synthesis"
@@ -164,6 +166,11 @@ def recipe_from(
             "features are fitted by train"
         )
     if config["model"].get("class") in _ANNEALED:
+        if task != "synthesis":
+            raise ValueError(
+                f"{start} is sampled by annealing, and goes on as synthesis, not as {task}: begin "
+                "with a preset that is not annealed."
+            )
         return "annealed", _annealed(start, changes)
     name = _BASES.get(task, task)
     told = (config.get("training") or config).get("recipe") or {}
@@ -182,6 +189,20 @@ def recipe_from(
     recipe = replace(RECIPES[name], **settings)
     task_of({"task": task, "corruption": recipe.corruption, "ratio": recipe.ratio})
     return name, recipe
+
+
+def _is_annealed(preset: Preset) -> bool:
+    return read_config(presets.fetch(preset))["model"].get("class") in _ANNEALED
+
+
+def _descended_by_langevin(category: str) -> Preset | None:
+    """A preset of a category whose energy is one of clean shapes, as other tasks need it."""
+    for task in ("synthesis", "cooperative"):
+        for preset in presets.list_presets():
+            able = (preset.category, preset.task) == (category, task)
+            if able and preset.path is not None and not _is_annealed(preset):
+                return preset
+    return None
 
 
 def _annealed(start: str, changes: dict[str, Any]) -> Recipe:

@@ -141,8 +141,9 @@ def test_layers_that_are_not_there_are_named(start):
 @pytest.mark.parametrize(
     ("name", "task", "base", "started", "own"),
     [
-        ("toilet", None, "base", "synthesis_toilet_32", "synthesis"),
-        ("bed", None, "base", "cooperative_bed_32", "synthesis"),
+        ("toilet", None, "annealed", "annealed_toilet_32", "synthesis"),
+        ("synthesis_toilet_32", None, "base", "synthesis_toilet_32", "synthesis"),
+        ("cooperative_bed_32", None, "base", "cooperative_bed_32", "synthesis"),
         ("bed", "cooperative", "cooperative", "cooperative_bed_32", "cooperative"),
         ("recovery_chair_32", None, "recovery", "recovery_chair_32", "recovery"),
         ("sofa", "super_resolution", "super_resolution", "synthesis_sofa_32", "super_resolution"),

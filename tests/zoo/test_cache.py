@@ -69,7 +69,7 @@ def test_a_category_is_loaded_from_an_address_and_offline_from_then_on(server):
 
 def test_what_came_with_the_package_asks_nobody(server):
     server.stop()
-    assert presets.find("toilet").name == "synthesis_toilet_32"
+    assert presets.find("toilet").name == "annealed_toilet_32"
     assert presets.find("classifier_modelnet10_32").is_dir()
 
 
