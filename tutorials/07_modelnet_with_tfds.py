@@ -226,7 +226,7 @@ import resource, time
 import keras, numpy as np
 from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.pretraining import EquilibriumMatching
+from descnet3d.energy.objectives import EquilibriumMatching
 iterations = ITERATIONS
 if keras.backend.backend() == "torch":
     import torch
