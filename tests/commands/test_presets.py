@@ -113,7 +113,7 @@ def test_an_address_is_downloaded_and_removed(zoo, capsys, monkeypatch):
 def test_what_came_with_the_package_is_shown_and_never_removed(capsys, tmp_path):
     picture = tmp_path / "toilets.png"
     shown = run(capsys, "show", "toilet", f"--out={picture}")
-    assert shown.startswith("# synthesis_toilet_32\n") and shown.endswith(f"{picture}\n")
+    assert shown.startswith("# annealed_toilet_32\n") and shown.endswith(f"{picture}\n")
     source = presets.find("toilet")
     assert picture.read_bytes() == (source / "sheet.png").read_bytes()
     assert "lies in" in run(capsys, "remove", "toilet", status=1)
