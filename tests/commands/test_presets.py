@@ -117,7 +117,7 @@ def test_what_came_with_the_package_is_shown_and_never_removed(capsys, tmp_path)
     source = presets.find("toilet")
     assert picture.read_bytes() == (source / "sheet.png").read_bytes()
     assert "lies in" in run(capsys, "remove", "toilet", status=1)
-    assert (source / "weights.npz").exists()
+    assert (source / "config.json").exists()
 
 
 def test_a_damaged_preset_is_not_published(saved, tmp_path, capsys):
