@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
+import platform
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,41 +30,30 @@ def check_writable(path: str | os.PathLike) -> Path:
     """Makes sure that a file can be written at `path`, before long work that ends in writing it.
 
     Args:
-        path: where the file is to be. A file that is there already may be replaced later; it is
-            left as it is now.
+        path: where the file is to be; the folders that it lies in need not be there yet. A file
+            that is there already may be replaced later; everything is left as it is now.
 
     Returns:
         The path of the file, symbolic links followed.
 
     Raises:
-        OutputError: the folder does not exist or nothing can be created in it, or `path` is a
+        OutputError: the folder cannot be made or nothing can be created in it, or `path` is a
             folder, a device, or a file that is write-protected.
     """
     target = Path(os.path.realpath(path))
     if os.path.isdir(target):
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
-    if not os.path.isdir(target.parent):
-        raise OutputError(
-            f"cannot write {path}: the folder {target.parent} does not exist; create it first"
-        )
     if os.path.exists(target):
         if not os.path.isfile(target):
             raise OutputError(f"cannot write {path}: it is not an ordinary file; choose another")
         if not os.access(target, os.W_OK):
             raise OutputError(f"cannot write {path}: it is write-protected; choose another name")
-    # Trying is the only test that also knows of read-only disks and quotas. Looking for the file
-    # itself finds names that are too long.
-    trial = _temporary_beside(target)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            target.lstat()
-        trial.touch(exist_ok=False)
-        trial.unlink()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            target.lstat()  # finds names that are too long
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: nothing can be created in {target.parent} ({error.strerror}); "
-            "choose another folder"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another name") from error
+    check_folder_writable(target.parent)
     return target
 
 
@@ -81,7 +75,7 @@ def check_folder_writable(path: str | os.PathLike) -> Path:
         raise OutputError(f"cannot write into {path}: it is not a folder; choose another name")
     missing = [folder for folder in (target, *target.parents) if not os.path.exists(folder)]
     made = []
-    try:  # as in check_writable, trying is the only test
+    try:  # trying is the only test that also knows of read-only disks and quotas
         for folder in reversed(missing):
             folder.mkdir()
             made.append(folder)
@@ -119,16 +113,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         OutputError: as in `check_writable`, the disk is full, or the block wrote nothing.
     """
     target = check_writable(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(target.parent)
     temporary = _temporary_beside(target)
     try:
-        try:
+        with telling_of_full_disks(path):
             yield temporary
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise OutputError(
-                f"cannot write {path}: {error.strerror}; what was there before is as it was"
-            ) from error
         try:
             os.replace(temporary, target)
         except FileNotFoundError as error:
@@ -137,6 +127,54 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def telling_of_full_disks(path: str | os.PathLike) -> Iterator[None]:
+    """Raises what a writer says of a full disk as an error that names the file.
+
+    Raises:
+        OutputError: there is no room for the file.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            reason = error.strerror
+        elif isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error)):
+            reason = f"the disk may be full ({error})"  # numpy's have no number
+        else:  # TensorFlow has errors of its own
+            known = [os.strerror(number) for number in _FULL]
+            reason = next((each for each in known if each in str(error)), "")
+            if not reason:
+                raise
+        raise OutputError(
+            f"cannot write {path}: {reason}; make room, or choose another place. What was there "
+            "before is as it was"
+        ) from error
+
+
+def check_ordinary(path: str | os.PathLike) -> None:
+    """Makes sure that reading a file comes to an end: a device or a pipe may never come to one.
+
+    Raises:
+        OSError: `path` is there, and is neither a file nor a folder, nor a link to one.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise OSError(errno.EINVAL, "it is not an ordinary file", os.fspath(path))
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    check_ordinary(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def numbered(path: str | os.PathLike, count: int) -> tuple[Path, ...]:
@@ -160,6 +198,40 @@ def numbered(path: str | os.PathLike, count: int) -> tuple[Path, ...]:
 
 
 def _temporary_beside(target: Path) -> Path:
-    # The name's own end is kept, at a length that leaves room for the token within the 255 bytes
+    # The name's own end is kept, at a length that leaves room for the rest within the 255 bytes
     # that file systems allow.
-    return target.with_name(f".{secrets.token_hex(6)}-{target.name[-60:]}")
+    return target.with_name(
+        f".{_here()}-{os.getpid():x}-{secrets.token_hex(3)}-{target.name[-55:]}"
+    )
+
+
+@functools.cache
+def _here() -> str:
+    """Six letters for this machine, or this container: where a process's number means something."""
+    try:
+        numbered_in = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        numbered_in = 0
+    return hashlib.sha256(f"{platform.node()} {numbered_in}".encode()).hexdigest()[:6]
+
+
+@functools.cache
+def _clear_leftovers(folder: Path) -> None:
+    """Removes, once in a process, the temporary files of writers that were killed."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = re.match(r"\.([0-9a-f]{6})-([0-9a-f]{1,8})-[0-9a-f]{6}-", entry.name)
+            if found and not _is_being_written(entry, found[1], int(found[2], 16)):
+                os.unlink(entry.path)
+
+
+def _is_being_written(entry: os.DirEntry, where: str, process: int) -> bool:
+    if where != _here():  # nobody can ask; but no file takes a day
+        return time.time() - entry.stat().st_mtime < 24 * 3600
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from descnet3d import files
+from descnet3d.datasets.shape_files import load_shape
 
 
 def test_a_finished_block_puts_its_file_in_place_and_leaves_nothing_else(tmp_path):
@@ -64,17 +68,60 @@ def test_a_block_that_writes_nothing_is_reported(tmp_path):
 def test_a_path_that_cannot_be_written_is_named_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     cases = {
-        tmp_path / "missing" / "a.npz": "does not exist; create it first",
         tmp_path: "it is a folder",
-        tmp_path / "file" / "a.npz": "does not exist",
+        tmp_path / "file" / "a.npz": "file: it is not a folder",
         tmp_path / ("x" * 300): "File name too long",
-        "/dev/null": "not an ordinary file",
+        Path("/dev/null"): "not an ordinary file",
     }
     for path, message in cases.items():
         with pytest.raises(files.OutputError, match=message) as raised:
             files.check_writable(path)
-        assert str(path) in str(raised.value)
+        assert str(path.parent if "file/" in str(path) else path) in str(raised.value)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_folders_are_made_when_a_file_is_written_in_them_and_not_before(tmp_path):
+    path = tmp_path / "new" / "within" / "a.txt"
+    files.check_writable(path)
+    assert os.listdir(tmp_path) == []
+    with files.replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+LEFT_BEHIND = """
+import sys, time
+from descnet3d import files
+with files.replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("half written", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_writer_leaves_is_removed_by_the_next_one_and_what_lives_is_not(tmp_path):
+    path = tmp_path / "shapes.npz"
+    living, dead = (
+        subprocess.Popen(
+            [sys.executable, "-c", LEFT_BEHIND, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    )
+    for process in (living, dead):
+        assert process.stdout.readline() == "half written\n"
+    dead.kill()
+    dead.wait()
+    (tmp_path / ".hidden-of-the-user").touch()
+    (tmp_path / f".abcdef-1-123456-{path.name}").touch()  # of another machine, and young
+    assert len(os.listdir(tmp_path)) == 4
+    with files.replacing(path) as temporary:
+        temporary.write_text("whole")
+    left = sorted(os.listdir(tmp_path))
+    living.kill()
+    living.wait()
+    assert len(left) == 4 and left[-1] == "shapes.npz"
+    assert [name for name in left if f"-{dead.pid:x}-" in name] == []
+    assert [name for name in left if f"-{living.pid:x}-" in name] != []
 
 
 def test_a_folder_without_permission_is_an_output_error(tmp_path):
@@ -133,3 +180,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, name, message):
     with pytest.raises(files.OutputError, match=message):
         files.check_folder_writable(tmp_path / name)
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/zero is Unix's")
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".binvox", ".mat", ".off", ".stl"])
+def test_what_never_ends_is_not_read(tmp_path, ending):
+    (tmp_path / f"device{ending}").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / f"pipe{ending}")
+    with open(tmp_path / f"long{ending}", "wb") as file:
+        file.truncate(2**40)
+    for name in ("device", "pipe", "long"):
+        with pytest.raises(ValueError, match=f"{name}{ending} is|{name}{ending} cannot be read"):
+            load_shape(tmp_path / f"{name}{ending}")

@@ -55,9 +55,21 @@ def read_archive(
         ValueError: the file is missing, damaged or no voxel archive, or holds no such shapes.
     """
     if split not in (None, "train", "test"):
-        raise ValueError(f'split must be "train", "test" or None, and came as {split!r}')
+        raise ValueError(f'split must be "train", "test" or None, but it is {split!r}.')
     with OpenArchive(path) as archive:
         return _select(archive, path, category, split)
+
+
+def is_archive(path: str | os.PathLike) -> bool:
+    """Whether a file is a voxel archive, and no other `.npz` file.
+
+    Raises:
+        ValueError: it is no `.npz` file, or damaged.
+    """
+    if Path(path).suffix.lower() != ".npz":
+        return False
+    with OpenArchive(path) as archive:
+        return "voxels_packed" in archive.keys or "occupancy" not in archive.keys
 
 
 def write_archive(path: str | os.PathLike, archive: VoxelArchive) -> None:
@@ -71,7 +83,7 @@ def write_archive(path: str | os.PathLike, archive: VoxelArchive) -> None:
         ValueError: the parts of the archive do not fit each other, or the path cannot be written.
     """
     if Path(path).suffix != ".npz":
-        raise ValueError(f"a voxel archive ends in .npz, and path came as {path}")
+        raise ValueError(f"a voxel archive ends in .npz, and path is {path}.")
     occupancy = as_binary(archive.occupancy, "archive.occupancy")
     count = len(occupancy)
     labels = np.asarray(archive.labels)
@@ -81,13 +93,13 @@ def write_archive(path: str | os.PathLike, archive: VoxelArchive) -> None:
     _check_labels(labels, classes, count, "the archive to write")
     if is_test.shape != (count,) or is_test.dtype != bool:
         raise ValueError(
-            f"archive.is_test must be bool [{count}], one for each shape, and came as "
+            f"archive.is_test must be bool [{count}], one for each shape, but it is "
             f"{is_test.dtype} {list(is_test.shape)}"
         )
     if ids.shape != (count,):
         raise ValueError(
-            f"archive.ids must be {count} names, one for each shape, and came with "
-            f"shape {list(ids.shape)}"
+            f"archive.ids must be {count} names, one for each shape, but their "
+            f"shape is {list(ids.shape)}"
         )
     with files.replacing(path) as temporary:
         np.savez_compressed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from descnet3d import files
 from descnet3d.datasets.archives import VoxelArchive, find_label, read_archive, write_archive
 from descnet3d.datasets.folders import (
     ShapeFile,
@@ -24,7 +24,7 @@ from descnet3d.datasets.shape_files import Skipped, voxelize_files
 from descnet3d.shapes.occupancy import MAX_VOXELS
 from descnet3d.shapes.transform import Up
 
-_REPORTED = 5
+REPORTED = 5
 
 
 def read_folder(
@@ -41,7 +41,7 @@ def read_folder(
     """Puts the shapes of a folder on grids.
 
     Args:
-        root: the folder, laid out as `shape_folders.list_shapes` reads it.
+        root: the folder, laid out as `folders.list_shapes` reads it.
         category: keep the shapes of this category; None for all.
         split: keep the shapes of "train" or of "test"; None for both.
         size: the side of the grids, in voxels.
@@ -61,7 +61,7 @@ def read_folder(
     """
     every, passed_over = list_folder(root)
     if passed_over:
-        told = "; ".join(passed_over_in_words(passed_over)[:_REPORTED])
+        told = "; ".join(passed_over_in_words(passed_over)[:REPORTED])
         report(f"passed over {len(passed_over)} files in {root}: {told}")
     classes = tuple(sorted({shape.category for shape in every}))
     if category is not None:
@@ -81,25 +81,33 @@ def read_folder(
         )
     kept = None
     if keep_in is not None:
-        kept = (
-            Path(keep_in) / f"shapes_{content_digest(root, shapes, size, up or '', *classes)}.npz"
-        )
-        if kept.is_file():
-            with contextlib.suppress(ValueError):  # damaged: it is made again
-                return read_archive(kept)
-    archive, skipped = voxelize_shapes(shapes, classes, size, up=up, progress=progress)
+        digest = content_digest(root, shapes, size, up or "", *classes)
+        kept = Path(keep_in) / f"shapes_{digest}.npz"
+    found = _read_kept(kept) if kept is not None else None
+    archive, skipped = found or voxelize_shapes(shapes, classes, size, up=up, progress=progress)
     if skipped:
-        first = [f"{Path(one.path).name} {one.reason}" for one in skipped[:_REPORTED]]
-        more = [f"and {len(skipped) - _REPORTED} more"] if len(skipped) > _REPORTED else []
+        first = [f"{Path(one.path).name} {one.reason}" for one in skipped[:REPORTED]]
+        more = [f"and {len(skipped) - REPORTED} more"] if len(skipped) > REPORTED else []
         told = "; ".join([*first, *more])
         if archive is None:
             raise ValueError(f"{root}: no file holds a shape: {told}")
         report(f"skipped {len(skipped)} of {len(shapes)} files in {root}: {told}")
     assert archive is not None
-    if kept is not None:
+    if kept is not None and found is None:
         kept.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(kept.with_suffix(".skipped.json")) as temporary:
+            temporary.write_text(json.dumps(skipped, indent=1) + "\n")
         write_archive(kept, archive)
     return archive
+
+
+def _read_kept(path: Path) -> tuple[VoxelArchive, list[Skipped]] | None:
+    """What was kept of a folder; None where there is nothing, or it is damaged."""
+    try:
+        skipped = json.loads(path.with_suffix(".skipped.json").read_text())
+        return read_archive(path), [Skipped(*one) for one in skipped]
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def content_digest(root: str | os.PathLike, shapes: Sequence[ShapeFile], *settings: Any) -> str:
@@ -138,14 +146,14 @@ def voxelize_shapes(
         size: the side of the grids, in voxels.
         poses: in how many poses about the upward axis each mesh goes in.
         strict: whether a file that holds no shape is an error.
-        **options: as in `voxelization.voxelize_files`.
+        **options: as in `shape_files.voxelize_files`.
 
     Returns:
         The archive, None where no file holds a shape; and the files that hold none, with why.
 
     Raises:
         ValueError: a file holds no shape, and `strict` is asked for; or as in
-            `shape_folders.in_poses`.
+            `folders.in_poses`.
     """
     shapes, turns = in_poses(shapes, poses)
     skipped, good, packed = [], [], []

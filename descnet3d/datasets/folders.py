@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,8 @@ from descnet3d.datasets.shape_files import Skipped
 from descnet3d.shapes.poses import pose_turns
 
 SHAPE_ENDINGS = (*MESH_INPUT_ENDINGS, *GRID_ENDINGS)
+# The list of files that hold no shape, beside what was made of the others.
+SKIPPED = "skipped.json"
 Split = Literal["train", "test"]
 SPLITS = ("train", "test")
 _SPLIT_WORDS = {
@@ -78,7 +80,7 @@ def list_folder(root: str | os.PathLike, test_share: float = 0.2) -> Listing:
             `test_share` is not a share.
     """
     if not 0 <= test_share <= 1:
-        raise ValueError(f"test_share must lie between 0 and 1, and came as {test_share}")
+        raise ValueError(f"test_share must lie between 0 and 1, but it is {test_share}.")
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
@@ -101,7 +103,13 @@ def list_folder(root: str | os.PathLike, test_share: float = 0.2) -> Listing:
     return Listing(_with_different_ids(found, root), passed_over)
 
 
-def passed_over_in_words(skipped: Sequence[Skipped]) -> list[str]:
+def check_unpacked(path: str | os.PathLike) -> None:
+    """Refuses a zip file by name: it is neither a folder nor a file of one shape."""
+    if Path(path).suffix.lower() == ".zip" and os.path.isfile(path):
+        raise ValueError(f"{path} is a zip file; unpack it, and name the folder of its categories")
+
+
+def passed_over_in_words(skipped: Iterable[tuple[str, str]]) -> list[str]:
     """One line a reason, with how many files it holds for and one of them."""
     by_reason: dict[str, list[str]] = {}
     for path, reason in skipped:
@@ -139,7 +147,8 @@ def _place(path: Path, parts: tuple[str, ...], test_share: float) -> ShapeFile |
         not words and _split("/".join((category, *deeper, path.name)), test_share) == "test"
     ):
         split = "test"
-    return ShapeFile(path, printable(category), split, printable(path.stem))
+    stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    return ShapeFile(path, printable(category), split, printable(stem))
 
 
 def in_poses(shapes: Sequence[ShapeFile], count: int) -> tuple[list[ShapeFile], list[float]]:

@@ -52,7 +52,8 @@ def parse_gltf(
         raise ValueError("is empty")
     try:
         document, binary = _split(content)
-        return _Scene(document, binary, folder, max_triangles).mesh()
+        with np.errstate(all="ignore"):  # what is not finite is looked for
+            return _Scene(document, binary, folder, max_triangles).mesh()
     except _GltfError as error:
         raise ValueError(str(error)) from error
     # Whatever the text of a stranger makes of itself: missing keys, words for numbers, circles.
@@ -86,7 +87,9 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes | None]:
         raise _GltfError("describes its scene in more bytes than are read")
     document = json.loads(text.decode("utf-8-sig"), parse_constant=_no_constant)
     version = str(document["asset"]["version"])
-    if version.split(".")[0] != "2":
+    least = str(document["asset"].get("minVersion", "2.0"))
+    if version.split(".")[0] != "2" or least != "2.0":
+        version = max(version, least)
         raise _GltfError(f"is glTF of version {version[:20]}, and only version 2 is read")
     for name in document.get("extensionsRequired", []):
         if name not in _READ and not name.startswith(_HARMLESS):
@@ -119,6 +122,10 @@ class _Scene:
         roots = [index for index in range(len(nodes)) if index not in children]
         if self._document.get("scenes"):
             roots = self._item("scenes", self._document.get("scene", 0)).get("nodes", [])
+        elif not nodes:  # a library of meshes, which stand where they are
+            nodes = [{"mesh": index} for index in range(len(self._document.get("meshes", [])))]
+            self._document["nodes"] = nodes
+            roots = list(range(len(nodes)))
         order: list[int] = []
         self._place(roots, np.eye(4), order, 0)
         for index in order:

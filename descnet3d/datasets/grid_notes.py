@@ -49,7 +49,9 @@ def find_grid(content: bytes, vertices: np.ndarray) -> OwnGrid | None:
     )
     if found is None:
         return None
-    side, scale, x, y, z, up, turn, checksum = (word.decode("ascii") for word in found.groups())
+    side, scale, x, y, z, up, turn, checksum = (
+        word.decode("ascii", "replace") for word in found.groups()
+    )
     try:
         offset = (float(x), float(y), float(z))
         transform = GridTransform(float(scale), offset, up, float(turn))  # type: ignore[arg-type]

@@ -5,31 +5,24 @@ Only numbers and words are read, of variables that are asked for; nothing is eve
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from descnet3d.datasets import matlab5
 from descnet3d.numpy_files import read_bytes
-
-# An array of more elements than this is damaged or hostile.
-MAX_ELEMENTS = 2**28
-# Deflate packs zeros to a thousandth and no further.
-_MOST_PACKED = 1100
-_CLASSES = {
-    "double", "single", "logical", "char",
-    "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-}  # fmt: skip
 
 
 def list_variables(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     """The variables of a file.
 
     Args:
-        path: the file, of version 4, 5 or 7.3.
+        path: the file, of version 5 to 7.3; those of version 4 hold tables and no grids.
 
     Returns:
         Name to shape, as MATLAB has it; `()` for those that hold neither numbers nor words.
@@ -39,17 +32,19 @@ def list_variables(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     """
     content = read_bytes(path)
     if _is_hdf(content):
-        with _open_hdf(content, path) as file:
+        with _open_hdf(content, path) as file, _damage_named(path):
             return {name: found.shape[::-1] for name, found in _arrays_of(file).items()}
-    found = _whosmat(content, path)
-    return {name: shape if kind in _CLASSES else () for name, (shape, kind) in found.items()}
+    return {
+        name: variable.shape if variable.kind in matlab5.NUMBERS else ()
+        for name, variable in _variables(content, path).items()
+    }
 
 
 def read_variables(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Variables of a file.
 
     Args:
-        path: the file, of version 4, 5 or 7.3.
+        path: the file, of version 5 to 7.3; those of version 4 hold tables and no grids.
         names: the variables.
 
     Returns:
@@ -59,49 +54,36 @@ def read_variables(path: str | os.PathLike, names: Sequence[str]) -> dict[str, n
         ValueError: the file is missing, damaged, of another kind or version, lacks a variable, or
             one is too large or no array of numbers or words.
     """
-    from scipy import io as scipy_io
-
     content = read_bytes(path)
     if _is_hdf(content):
         return _read_hdf(content, names, path)
-    found = _whosmat(content, path)
+    found = _variables(content, path)
+    arrays = {}
     for name in names:
         if name not in found:
             raise _missing(path, name, found)
-        shape, kind = found[name]
-        if kind not in _CLASSES:
+        variable = found[name]
+        shape, kind = variable.shape, variable.kind
+        if kind not in matlab5.NUMBERS or variable.is_complex:
+            kind = f"complex {kind}" if variable.is_complex else kind
             raise ValueError(f"{path}: {name} is of the class {kind}, and must be numbers")
-        if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS:
+        most = min(matlab5.MAX_ELEMENTS, matlab5.MOST_PACKED * len(content))  # a byte each
+        if min(shape) < 0 or math.prod(shape) > most:
             raise ValueError(f"{path}: {name} claims the shape {list(shape)}, too large to read")
-    try:
-        # Without its checks a damaged file could name a place in memory that is none.
-        read = scipy_io.loadmat(
-            io.BytesIO(content),
-            appendmat=False,
-            variable_names=list(names),
-            verify_compressed_data_integrity=True,
-        )
-        arrays = {name: np.asarray(read[name]) for name in names}
-    except Exception as error:
-        raise ValueError(f"{path} is damaged ({error}); get it again") from error
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufU":
-            raise ValueError(f"{path}: {name} is {array.dtype}, and must be numbers")
+        try:
+            arrays[name] = variable.read()
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); get it again") from error
     return arrays
 
 
-def _whosmat(content: bytes, path) -> dict[str, tuple[tuple[int, ...], str]]:
-    from scipy import io as scipy_io
-
+def _variables(content: bytes, path) -> dict[str, matlab5.Variable]:
+    if not matlab5.is_version_5(content):
+        raise ValueError(f"{path} is not a MATLAB file of version 5 to 7.3")
     try:
-        return {
-            name: (shape, kind)
-            for name, shape, kind in scipy_io.whosmat(io.BytesIO(content), appendmat=False)
-        }
-    except Exception as error:  # its parser raises all kinds
-        raise ValueError(
-            f"{path} is not a MATLAB file of version 5, or is damaged ({error})"
-        ) from error
+        return {variable.name: variable for variable in matlab5.find_variables(content)}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error
 
 
 def _missing(path, name: str, found: Iterable[str]) -> ValueError:
@@ -130,6 +112,17 @@ def _open_hdf(content: bytes, path) -> Any:
         raise ValueError(f"{path} is damaged: it is no HDF5 file ({error})") from error
 
 
+@contextlib.contextmanager
+def _damage_named(path) -> Iterator[None]:
+    """Whatever HDF5 says of a damaged file is a ValueError that names it."""
+    try:
+        yield
+    except Exception as error:  # its parser raises all kinds
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error
+
+
 def _arrays_of(file: Any) -> dict[str, Any]:
     """The numbers of a file, not those that lie in other files."""
     import h5py
@@ -145,32 +138,27 @@ def _arrays_of(file: Any) -> dict[str, Any]:
 
 
 def _read_hdf(content: bytes, names: Sequence[str], path) -> dict[str, np.ndarray]:
-    with _open_hdf(content, path) as file:
-        try:
-            found = _arrays_of(file)
-            arrays = {}
-            for name in names:
-                if name not in found:
-                    raise _missing(path, name, found)
-                data = found[name]
-                stored = data.id.get_storage_size()
-                if data.external or data.is_virtual:
-                    raise ValueError(f"{path}: {name} lies in another file, which is not read")
-                if data.size > MAX_ELEMENTS or data.nbytes > _MOST_PACKED * stored:
-                    raise ValueError(
-                        f"{path}: {name} claims the shape {list(data.shape[::-1])}, too large to "
-                        "read or to be in the file"
-                    )
-                kind = data.attrs.get("MATLAB_class", b"")
-                values = data[()].T  # MATLAB's first axis is HDF5's last
-                if kind == b"char":
-                    values = np.array("".join(map(chr, values.ravel().tolist())))
-                arrays[name] = values.astype(bool) if kind == b"logical" else values
-            return arrays
-        except ValueError:
-            raise
-        except Exception as error:  # its parser raises all kinds
-            raise ValueError(f"{path} is damaged ({error}); get it again") from error
+    with _open_hdf(content, path) as file, _damage_named(path):
+        found = _arrays_of(file)
+        arrays = {}
+        for name in names:
+            if name not in found:
+                raise _missing(path, name, found)
+            data = found[name]
+            stored = data.id.get_storage_size()
+            if data.external or data.is_virtual:
+                raise ValueError(f"{path}: {name} lies in another file, which is not read")
+            if data.size > matlab5.MAX_ELEMENTS or data.nbytes > matlab5.MOST_PACKED * stored:
+                raise ValueError(
+                    f"{path}: {name} claims the shape {list(data.shape[::-1])}, too large to "
+                    "read or to be in the file"
+                )
+            kind = data.attrs.get("MATLAB_class", b"")
+            values = data[()].T  # MATLAB's first axis is HDF5's last
+            if kind == b"char":
+                values = np.array("".join(map(chr, values.ravel().tolist())))
+            arrays[name] = values.astype(bool) if kind == b"logical" else values
+        return arrays
 
 
 def write_variables(path: str | os.PathLike, variables: Mapping[str, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from descnet3d.datasets.polygons import fans, parse_numbers, plain_lines
+from descnet3d.datasets.polygons import parse_numbers, plain_lines, triangles_of, without_comments
 
 # Statements that change no polygon. Curved surfaces and other files' content would be missing.
 _PASSED_OVER = {
@@ -30,8 +30,8 @@ def parse_obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         ValueError: this is not an OBJ file, or it is damaged; the message says how.
     """
     content = plain_lines(content)
-    if b"#" in content:  # before lines are joined, so that no comment swallows the line below it
-        content = re.sub(rb"#[^\n]*", b"", content)
+    # Before lines are joined, so that no comment swallows the line below it.
+    content = without_comments(content)
     if not content.strip():
         raise ValueError("is empty")
     if b"\\" in content:
@@ -59,7 +59,9 @@ def parse_obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     numbers = parse_numbers(b" ".join(points))
     if len(numbers) != 3 * len(points):
         raise ValueError("holds something that is not a number where numbers belong")
-    return numbers.reshape(-1, 3), fans(np.array(corners, np.int64), np.array(counts, np.int64))
+    vertices = numbers.reshape(-1, 3)
+    faces = np.array(corners, np.int64), np.array(counts, np.int64)
+    return vertices, triangles_of(*faces, vertices)
 
 
 def _position(words: list[bytes]) -> bytes:

@@ -6,7 +6,13 @@ import re
 
 import numpy as np
 
-from descnet3d.datasets.polygons import fans, parse_numbers, plain_lines, whole_numbers
+from descnet3d.datasets.polygons import (
+    parse_numbers,
+    plain_lines,
+    triangles_of,
+    whole_numbers,
+    without_comments,
+)
 
 # The word OFF, which says what stands behind the place of a vertex: texture coordinates (ST),
 # colours (C) and normals (N), in whatever order; 4 for a fourth coordinate, n for as many as are
@@ -31,9 +37,7 @@ def parse_off(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: this is not an OFF file, or it is damaged; the message says how.
     """
-    content = plain_lines(content)
-    if b"#" in content:
-        content = re.sub(rb"#[^\n]*", b"", content)
+    content = without_comments(plain_lines(content))
     if not content.strip():
         raise ValueError("is empty")
     word = _WORD.match(content)
@@ -67,14 +71,17 @@ def parse_off(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         found = _by_line(numbers, widths, vertex_count)
     if found is None:
         found = _running_on(numbers, vertex_count, face_count, flags)
-    starts, triangles = found
+    starts, corners, counts = found
     vertices = numbers[starts[:, None] + np.arange(3)]
     if b"4" in flags:
         weights = numbers[starts + 3]
         if not (weights != 0).all():
             raise ValueError("has a vertex whose fourth coordinate is 0, so that it is infinite")
         vertices = vertices / weights[:, None]
-    return vertices, triangles
+    return vertices, triangles_of(whole_numbers(corners), counts, vertices)
+
+
+_Places = tuple[np.ndarray, np.ndarray, np.ndarray]  # of vertices; corners; how many a face has
 
 
 def _counts(body: bytes) -> tuple[int, int, bytes]:
@@ -82,7 +89,7 @@ def _counts(body: bytes) -> tuple[int, int, bytes]:
     header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})(?:[ \t]+-?\d+)?[ \t]*(?=\n|$)", body)
     rest = header and body[header.end() :]
     if header is None:  # vertices follow on the same line
-        header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})\s+\d+(?=\s)", body)
+        header = re.match(rb"\s*(\d{1,18})\s+(\d{1,18})\s+-?\d+(?=\s)", body)
         rest = header and body[header.end() :]
     if header is None or rest is None:
         raise ValueError("does not begin as an OFF file does, with OFF and the numbers of vertices")
@@ -104,10 +111,8 @@ def _words_per_line(body: bytes) -> np.ndarray:
     return counts[counts > 0]
 
 
-def _by_line(
-    numbers: np.ndarray, widths: np.ndarray, vertex_count: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where each vertex begins, and the triangles; None where a line holds no whole face."""
+def _by_line(numbers: np.ndarray, widths: np.ndarray, vertex_count: int) -> _Places | None:
+    """Where each vertex begins, and the faces; None where a line holds no whole face."""
     starts = np.cumsum(widths) - widths
     faces = starts[vertex_count:]
     told = numbers[faces]
@@ -115,12 +120,10 @@ def _by_line(
         return None
     counts = told.astype(np.int64)
     places = np.repeat(faces + 1 - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    return starts[:vertex_count], fans(whole_numbers(numbers[places]), counts)
+    return starts[:vertex_count], numbers[places], counts
 
 
-def _running_on(
-    numbers: np.ndarray, vertex_count: int, face_count: int, flags: bytes
-) -> tuple[np.ndarray, np.ndarray]:
+def _running_on(numbers: np.ndarray, vertex_count: int, face_count: int, flags: bytes) -> _Places:
     """The same of a text whose lines mean nothing: all of it must be used up."""
     fixed = 3 + (b"4" in flags) + 3 * (b"N" in flags) + 2 * (b"ST" in flags)
     # C may be one number, or three or four.
@@ -138,9 +141,7 @@ def _running_on(
     return found[0]
 
 
-def _faces_at(
-    numbers: np.ndarray, vertex_count: int, width: int, face_count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _faces_at(numbers: np.ndarray, vertex_count: int, width: int, face_count: int) -> _Places:
     rest = numbers[vertex_count * width :]
     if rest.size < face_count:
         raise ValueError(
@@ -161,5 +162,5 @@ def _faces_at(
             f"{rest.size - place} numbers more, in lines that are none of them"
         )
     corners = [rest[start : start + count] for start, count in zip(places, counts, strict=True)]
-    triangles = fans(whole_numbers(np.concatenate(corners)), np.array(counts, np.int64))
-    return width * np.arange(vertex_count), triangles
+    starts = width * np.arange(vertex_count)
+    return starts, np.concatenate(corners), np.array(counts, np.int64)

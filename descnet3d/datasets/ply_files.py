@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from descnet3d.datasets.polygons import fans, parse_numbers, strip, whole_numbers
+from descnet3d.datasets.polygons import parse_numbers, strip, triangles_of, whole_numbers
 
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
@@ -70,7 +70,7 @@ def parse_ply(content: bytes) -> tuple[np.ndarray, np.ndarray]:
             continue
         indices = whole_numbers(corners.values)
         if name == "face":
-            found.append(fans(indices, corners.counts))
+            found.append(triangles_of(indices, corners.counts, vertices))
         else:
             found += _strips(indices, corners.counts)
     if not {"face", "tristrips"} & set(names):
@@ -96,7 +96,7 @@ def _parse_header(content: bytes) -> tuple[str, list[_Element], int]:
     order: str | None = None
     elements: list[_Element] = []
     for line in content[:end].split(newline)[1:]:
-        words = line.decode("ascii", "replace").split()
+        words = [word.decode("ascii", "replace") for word in line.split()]
         match words:
             case [] | ["comment" | "obj_info", *_]:
                 continue

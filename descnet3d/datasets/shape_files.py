@@ -13,10 +13,14 @@ import numpy as np
 from descnet3d.datasets.grid_files import read_grid_file
 from descnet3d.datasets.mesh_files import is_mesh_file, read_mesh
 from descnet3d.datasets.workers import Failure, map_in_processes
+from descnet3d.progress import bar as progress_bar
 from descnet3d.shapes import poses
 from descnet3d.shapes.transform import GridTransform as GridTransform
 from descnet3d.shapes.transform import Up
 from descnet3d.shapes.voxelize import Fill, Voxelized, check_options, voxelize
+
+# What the processes are asked for.
+ANSWER = "descnet3d.datasets.shape_files:answer"
 
 
 class Skipped(NamedTuple):
@@ -74,24 +78,34 @@ def voxelize_files(
     tasks = (
         {"path": path, "turn": angle, **options} for path, angle in zip(paths, turns, strict=True)
     )
-    answers = map_in_processes("descnet3d.datasets.shape_files:answer", tasks, workers)
+    answers = map_in_processes(ANSWER, tasks, workers)
     return _read_answers(paths, answers, size, progress)
 
 
 def _read_answers(paths, answers, size, progress) -> Iterator[Voxelized | Skipped]:
     if progress:
-        from tqdm import tqdm
-
-        answers = tqdm(answers, total=len(paths), unit="file", dynamic_ncols=True)
+        answers = progress_bar(len(paths), "file", items=answers)
     for path, answer in zip(paths, answers, strict=True):
-        if isinstance(answer, Failure):
-            yield Skipped(path, answer.reason)
-            continue
-        transform, _, packed = answer.partition(b"\n")
-        bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=size**3)
-        yield Voxelized(
-            bits.astype(bool).reshape(size, size, size), GridTransform(**json.loads(transform))
-        )
+        yield read_answer(path, answer, size)
+
+
+def read_answer(path: str, answer: bytes | Failure, size: int) -> Voxelized | Skipped:
+    """What a process has answered of one file.
+
+    Args:
+        path: the file.
+        answer: what it answered.
+        size: the side of the grid.
+
+    Returns:
+        The grid, or why there is none.
+    """
+    if isinstance(answer, Failure):
+        return Skipped(path, answer.reason)
+    transform, _, packed = answer.partition(b"\n")
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=size**3)
+    occupancy = bits.astype(bool).reshape(size, size, size)
+    return Voxelized(occupancy, GridTransform(**json.loads(transform)))
 
 
 def answer(task: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from descnet3d.datasets.archives import VoxelArchive, find_label, read_archive
-from descnet3d.datasets.folder_archives import read_folder
+from descnet3d.datasets.archives import VoxelArchive, find_label, is_archive, read_archive
+from descnet3d.datasets.folder_archives import REPORTED, read_folder
+from descnet3d.datasets.folders import SKIPPED, check_unpacked, passed_over_in_words
+from descnet3d.datasets.grid_files import GRID_ENDINGS, read_grids
 from descnet3d.shapes.occupancy import MAX_VOXELS
 from descnet3d.shapes.transform import Up
 
@@ -40,7 +43,9 @@ def read_shapes(
     """Reads labelled shapes.
 
     Args:
-        source: a voxel archive (`.npz`), a folder of meshes or grids
+        source: a voxel archive (`.npz`), plain grids as `write_grids` writes them (`.npz`, `.npy`,
+            `.binvox`, `.mat`; they are of one category, every fifth a test shape), a folder of
+            meshes or grids
             (`<root>/<category>/[train|test/]<file>`), or the name of a tfds data set, such as
             "modelnet_voxels/modelnet10_32", which is built where it has not been.
         category: keep the shapes of this category; None for all.
@@ -61,7 +66,8 @@ def read_shapes(
         ImportError: `source` is the name of a data set, and tensorflow-datasets is not installed.
     """
     if split not in (None, *SPLITS):
-        raise ValueError(f'split must be "train", "test" or None, and came as {split!r}')
+        raise ValueError(f'split must be "train", "test" or None, but it is {split!r}.')
+    check_unpacked(source)
     path = Path(source)
     name = os.fspath(source)
     if os.path.isdir(path):
@@ -76,9 +82,9 @@ def read_shapes(
             report=report,
         )
     if os.path.exists(path) or path.suffix.lower() == ".npz":
-        archive = read_archive(path, category, split)
+        archive = _read_file(path, category, split)
     elif _NAME.fullmatch(name):
-        archive = _read_dataset(name, category, split, data_dir, progress)
+        archive = _read_dataset(name, category, split, data_dir, progress, report)
     else:
         raise ValueError(f"there is no file or folder {name}, and it is no name of a tfds data set")
     grid = archive.occupancy.shape[1:]
@@ -87,10 +93,45 @@ def read_shapes(
     return archive
 
 
+def holds_plain_grids(source: str | os.PathLike) -> bool:
+    """Whether shapes are grids in one file, which names no categories.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = Path(source)
+    return path.is_file() and path.suffix.lower() in GRID_ENDINGS and not is_archive(path)
+
+
+def _read_file(path: Path, category: str | None, split: str | None) -> VoxelArchive:
+    """A voxel archive; or plain grids, which are called as their file is, a fifth of them tests."""
+    if not holds_plain_grids(path):
+        return read_archive(path, category, split)
+    grids = read_grids(path) > 0.5
+    count = len(grids)
+    is_test = np.arange(count) % 5 == 4
+    kept = np.ones(count, bool) if split is None else is_test == (split == "test")
+    if not kept.any():
+        raise ValueError(f"{path} holds {count} shapes: too few to have {split} shapes among them")
+    return VoxelArchive(
+        grids[kept],
+        np.zeros(int(kept.sum()), np.int64),
+        (category or path.stem,),
+        is_test[kept],
+        tuple(f"{path.stem}_{index}" for index in np.flatnonzero(kept)),
+    )
+
+
 def _read_dataset(
-    name: str, category: str | None, split: str | None, data_dir: Any, progress: bool
+    name: str,
+    category: str | None,
+    split: str | None,
+    data_dir: Any,
+    progress: bool,
+    report: Callable[[str], Any],
 ) -> VoxelArchive:
     builder = _builder(name, data_dir)
+    _report_skipped(builder, name, report)  # where it is built now, the builder tells
     features = builder.info.features
     is_of_shapes = {"occupancy", "label"} <= set(features or ())
     if not is_of_shapes or np.dtype(features["occupancy"].np_dtype) != bool:
@@ -157,6 +198,17 @@ def _builder(name: str, data_dir: Any) -> Any:
         raise ValueError(
             f"there is no tfds data set {name} of this version, built or known; there is: {known}"
         ) from error
+
+
+def _report_skipped(builder: Any, name: str, report: Callable[[str], Any]) -> None:
+    """Tells what a data set that was built before left out."""
+    path = Path(builder.data_dir) / SKIPPED
+    if not path.is_file():
+        return
+    skipped = [(one["file"], one["reason"]) for one in json.loads(path.read_text("utf-8"))]
+    if skipped:
+        told = "; ".join(passed_over_in_words(skipped)[:REPORTED])
+        report(f"{name} lacks {len(skipped)} files (all in {path}): {told}")
 
 
 def _examples(builder: Any, name: str, split: str) -> Iterable[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import numpy as np
@@ -32,8 +33,9 @@ def parse_stl(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     # Binary files of some programs begin with the word solid too: the length decides.
     is_binary = size == count * _RECORD.itemsize
     start = content.removeprefix(b"\xef\xbb\xbf")[:512].lstrip()
-    if not is_binary and start[:5].lower() == b"solid" and b"\0" not in content:
-        points = _parse_text(plain_lines(content))
+    text = content.rstrip(b"\0\x1a")  # padding, and the end of a file as DOS has it
+    if not is_binary and start[:5].lower() == b"solid" and b"\0" not in text:
+        points = _parse_text(plain_lines(text))
     elif size < 0:
         raise ValueError("is no .stl file, or is cut short in its header")
     else:
@@ -79,6 +81,35 @@ def _with_payloads(content: bytes, count: int) -> np.ndarray | None:
 
 
 def _parse_text(content: bytes) -> np.ndarray:
+    try:
+        return _parse_lines(content)
+    except ValueError:
+        points = _parse_words(content)
+        if points is None:
+            raise
+        return points
+
+
+_CORNER = rb"\s+vertex((?:\s+[^\s]+){3})"
+_FACET = re.compile(
+    rb"(?<!\S)facet\s+normal(?:\s+\S+){3}\s+outer\s+loop"
+    + 3 * _CORNER
+    + rb"\s+endloop\s+endfacet(?!\S)",
+    re.IGNORECASE,
+)
+
+
+def _parse_words(content: bytes) -> np.ndarray | None:
+    """The same of a text whose lines are broken elsewhere; None where it is none."""
+    between = _FACET.sub(b"\n", content)
+    lines = [line.split(None, 1)[0].lower() for line in between.split(b"\n") if line.strip()]
+    if not set(lines) <= {b"solid", b"endsolid"}:
+        return None
+    corners = b" ".join(b" ".join(found) for found in _FACET.findall(content))
+    return parse_numbers(corners).reshape(-1, 3, 3) if corners else None
+
+
+def _parse_lines(content: bytes) -> np.ndarray:
     """The corners of a text, `[t, 3, 3]`. What stands between facets is the names of solids."""
     points: list[bytes] = []
     corners = -1  # of the facet that is open

@@ -66,15 +66,15 @@ def map_in_processes(
         ValueError: `workers` is not a positive number.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, and came as {workers}")
+        raise ValueError(f"workers must be at least 1, but it is {workers}.")
     return _map(target, tasks, workers or available_cores(), seconds, memory)
 
 
 def _map(
     target: str, tasks: Iterable[Any], count: int, seconds: float, memory: int
 ) -> Iterator[bytes | Failure]:
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    everyone = [_Worker(target, seconds, memory) for _ in range(count)]
+    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    everyone = [Worker(target, seconds, memory) for _ in range(count)]
     for worker in everyone:
         idle.put(worker)
 
@@ -109,10 +109,16 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Worker:
-    """One process, started when it is first asked, and again after it died."""
+class Worker:
+    """One process, started when it is first asked, and again after it died.
 
-    def __init__(self, target: str, seconds: float, memory: int):
+    Args:
+        target: as `map_in_processes` takes it, and so `seconds` and `memory`.
+        seconds: see there.
+        memory: see there.
+    """
+
+    def __init__(self, target: str, seconds: float = SECONDS, memory: int = MEMORY_BYTES):
         self._command = [sys.executable, "-P", "-c", _PROGRAM, target, str(memory)]
         self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,6 +127,7 @@ class _Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
 
     def ask(self, task: Any) -> bytes | Failure:
+        """What the function makes of a task, or why it made nothing."""
         with self._lock:
             if self._closed:
                 return Failure("was not begun")
@@ -160,6 +167,7 @@ class _Worker:
         return Failure(f"took its process down with it ({self._last_words(status)})")
 
     def close(self) -> None:
+        """Ends the process."""
         with self._lock:
             self._closed = True
             process, self._process = self._process, None

@@ -54,6 +54,11 @@ class ZipArchive:
         except OSError as error:
             self.close()
             raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            self.close()
+            raise ArchiveError(
+                f"{path} claims that its names are UTF-8, and {error.object!r} is not; pack it anew"
+            ) from error
         # Beside BadZipFile, zipfile lets the errors of its own parsing through.
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
             self.close()

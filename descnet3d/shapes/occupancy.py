@@ -43,34 +43,39 @@ def as_occupancy(
         values = values.astype(np.float32)
     if values.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name} must hold numbers, and came as {values.dtype}; pass bool, 0 and 1, or floats "
+            f"{name} must hold numbers, but it is {values.dtype}; pass bool, 0 and 1, or floats "
             "in [0, 1], as one array [n, D, H, W]"
         )
     shape = list(values.shape)
     if values.ndim == 3:
         raise ValueError(
-            f"{name} must be a batch [n, D, H, W], and came as one grid {shape}; add a leading "
+            f"{name} must be a batch [n, D, H, W], but it is one grid {shape}; add a leading "
             f"axis: {name}[None]"
         )
     if size is not None and values.shape == (*size, 1):
         raise ValueError(
-            f"{name} must be a batch [n, D, H, W], and came as one grid {shape}; drop the last "
+            f"{name} must be a batch [n, D, H, W], but it is one grid {shape}; drop the last "
             f"axis and add a leading one: {name}[None, ..., 0]"
         )
     if values.ndim == 5 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != 4:
         raise ValueError(
-            f"{name} must be a batch [n, D, H, W], and came with shape {shape}; "
+            f"{name} must be a batch [n, D, H, W], but its shape is {shape}; "
             "give it four axes, or five with a last one of length 1"
         )
     if values.size == 0:
         raise ValueError(f"{name} is empty (shape {shape}); pass at least one shape")
     if size is not None and values.shape[1:] != tuple(size):
         raise ValueError(
-            f"{name} must have grids of size {list(size)}, and came with shape {shape}; "
+            f"{name} must have grids of size {list(size)}, but its shape is {shape}; "
             "voxelize or resize the shapes to that grid"
         )
+    return _in_unit_range(values, name).astype(np.float32, copy=False)
+
+
+def _in_unit_range(values: np.ndarray, name: str) -> np.ndarray:
+    """The same values, clipped where rounding has led out of [0, 1]; an error where more has."""
     if values.dtype.kind != "b":
         lowest, highest = values.min(), values.max()
         if not (np.isfinite(lowest) and np.isfinite(highest)):
@@ -78,12 +83,12 @@ def as_occupancy(
             raise ValueError(f"{name} holds {bad} values that are NaN or infinite; remove them")
         if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
             raise ValueError(
-                f"{name} must lie in [0, 1], and came with values from {lowest:g} to {highest:g}; "
+                f"{name} must lie in [0, 1], but its values go from {lowest:g} to {highest:g}; "
                 "pass occupancy: divide by the largest value, threshold, or clip"
             )
         if lowest < 0 or highest > 1:
             values = np.clip(values, 0, 1)
-    return values.astype(np.float32, copy=False)
+    return values
 
 
 def as_visible(visible, shape: tuple[int, ...]) -> np.ndarray:
@@ -104,12 +109,12 @@ def as_visible(visible, shape: tuple[int, ...]) -> np.ndarray:
         mask = mask[..., 0]
     if mask.shape != shape:
         raise ValueError(
-            f"visible must have the shape of the occupancy, {list(shape)}, and came with "
+            f"visible must have the shape of the occupancy, {list(shape)}, but its shape is "
             f"{list(mask.shape)}; give one bool a voxel, True where it can be seen"
         )
     if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
         raise ValueError(
-            f"visible must be True or False, and came as {mask.dtype} with other values; "
+            f"visible must be True or False, but it is {mask.dtype} with other values; "
             "compare first: visible > 0"
         )
     return mask.astype(bool)
@@ -133,13 +138,13 @@ def as_labels(labels, count: int, classes: int, name: str = "labels") -> np.ndar
     values = np.asarray(labels)
     if values.shape != (count,) or values.dtype.kind not in "iu":
         raise ValueError(
-            f"{name} must be {count} whole numbers, one for each shape, and came as "
+            f"{name} must be {count} whole numbers, one for each shape, but they are "
             f"{values.dtype} {list(values.shape)}"
         )
     if count and not 0 <= values.min() <= values.max() < classes:
         raise ValueError(
-            f"{name} must be from 0 to {classes - 1}, an index into the categories, and came with "
-            f"values from {values.min()} to {values.max()}"
+            f"{name} must be from 0 to {classes - 1}, an index into the categories, but they are "
+            f"from {values.min()} to {values.max()}"
         )
     return values.astype(np.int64)
 
@@ -163,7 +168,7 @@ def as_binary(shapes, name: str = "shapes") -> np.ndarray:
     filled = values != 0
     if not np.array_equal(filled, values):
         raise ValueError(
-            f"{name} must be 0 or 1 for this kind of file, and came with values between; "
+            f"{name} must be 0 or 1 for this kind of file, but it has values between; "
             f"threshold it first: {name} > 0.5"
         )
     return filled

@@ -15,13 +15,13 @@ def pose_turns(count: int = NUM_POSES) -> tuple[float, ...]:
         count: how many.
 
     Returns:
-        Degrees, from 0 up, for `turn` of `voxelization.voxelize`.
+        Degrees, from 0 up, for `turn` of `voxelize.voxelize`.
 
     Raises:
         ValueError: `count` is not a positive number.
     """
     if count < 1:
-        raise ValueError(f"count must be at least 1, and came as {count}")
+        raise ValueError(f"count must be at least 1, but it is {count}.")
     return tuple(360.0 * pose / count for pose in range(count))
 
 
@@ -40,7 +40,7 @@ def pad(occupancy, size: int = 32) -> np.ndarray:
     """
     grids = np.asarray(occupancy)
     if grids.ndim < 3:
-        raise ValueError(f"occupancy must be [..., D, H, W], and came as {list(grids.shape)}")
+        raise ValueError(f"occupancy must be [..., D, H, W], but it is {list(grids.shape)}.")
     if max(grids.shape[-3:]) > size:
         raise ValueError(
             f"occupancy has grids of {list(grids.shape[-3:])}, which do not fit into {size}; "

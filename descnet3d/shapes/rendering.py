@@ -51,6 +51,7 @@ def render(
     surface: str = "cubes",
     color: Sequence[int] = COLOR,
     span: float | None = None,
+    transparent: bool = False,
 ) -> np.ndarray:
     """A picture of one shape, seen from above its front.
 
@@ -61,14 +62,17 @@ def render(
             the side of +y.
         elevation: how high it stands, in degrees above the horizon, -90 to 90.
         threshold: voxels above it are shown; between 0 and 1.
-        surface: "cubes" or "isosurface", as in `meshes.extract_surface`.
+        surface: "cubes" or "isosurface", as in `surfaces.extract_surface`.
         color: of the shape, red, green and blue, 0 to 255.
         span: the part of the grid, about its centre, that the picture is framed for, as a share of
             its side. None for 0.75, which holds any shape voxelized by our convention, or for 1
             where the shape reaches further. Pictures of the same span have the same scale.
+        transparent: whether the background is left out, for pages of any color; the shadow is then
+            translucent.
 
     Returns:
-        uint8 `[size, size, 3]`. Without a voxel above the threshold, the bare background.
+        uint8 `[size, size, 3]`, or `[size, size, 4]` where it is transparent. Without a voxel above
+        the threshold, the bare background.
 
     Raises:
         ValueError: an argument is not one of the above.
@@ -76,35 +80,53 @@ def render(
     """
     if np.ndim(occupancy) != 3:
         raise ValueError(
-            f"occupancy must be one grid [D, H, W], and came with shape "
+            f"occupancy must be one grid [D, H, W], but its shape is "
             f"{list(np.shape(occupancy))}; pass one of the batch, or draw all with view.sheet"
         )
     grid = as_occupancy(np.asarray(occupancy)[None], "occupancy")[0]
     check_options(threshold, surface)
     if size < 8:
-        raise ValueError(f"size must be at least 8 pixels, and came as {size}")
+        raise ValueError(f"size must be at least 8 pixels, but it is {size}.")
     if not -90 <= elevation <= 90:
-        raise ValueError(f"elevation must lie between -90 and 90 degrees, and came as {elevation}")
+        raise ValueError(f"elevation must lie between -90 and 90 degrees, but it is {elevation}.")
     paint = np.asarray(color)
     if paint.shape != (3,) or paint.min() < 0 or paint.max() > 255:
-        raise ValueError(f"color must be three numbers, 0 to 255, and came as {color}")
+        raise ValueError(f"color must be three numbers, 0 to 255, but it is {color}.")
     if span is None:
         span = common_span(grid[None], threshold)
     elif not 0 < span <= 1:
-        raise ValueError(f"span must be above 0 and at most 1, and came as {span}")
-    background = _linear(np.array(BACKGROUND))
+        raise ValueError(f"span must be above 0 and at most 1, but it is {span}.")
     side = size * _SUPERSAMPLING
-    if not (grid > threshold).any():
-        picture = np.broadcast_to(background, (side, side, 3))
-    else:
+    rows, light, ground = np.zeros(0, int), np.zeros(0), np.ones(side * side)
+    if (grid > threshold).any():
         camera = place_camera(grid.shape, azimuth, elevation, span)
         body = _Body(*extract_surface(grid, threshold, surface), is_smooth=surface != "cubes")
         lights = _place_lights(azimuth)
-        picture = background * _light_on_ground(body, camera, lights, side)[:, None]
+        ground = _light_on_ground(body, camera, lights, side)
         rows, light = _light_on_body(body, camera, lights, side)
-        picture[rows] = _linear(paint) * light[:, None]
-    picture = picture.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 3).mean(axis=(1, 3))
-    return _encode(picture)
+    if transparent:
+        return _cut_out(rows, _linear(paint) * light[:, None], ground, size)
+    picture = _linear(np.array(BACKGROUND)) * ground[:, None]
+    picture[rows] = _linear(paint) * light[:, None]
+    return _encode(_reduced(picture, size))
+
+
+def _reduced(samples: np.ndarray, size: int) -> np.ndarray:
+    """The means of the samples of each pixel, `[size, size, channels]`."""
+    sides = (size, _SUPERSAMPLING, size, _SUPERSAMPLING, samples.shape[1])
+    return samples.reshape(sides).mean(axis=(1, 3))
+
+
+def _cut_out(rows: np.ndarray, body: np.ndarray, ground: np.ndarray, size: int) -> np.ndarray:
+    """The shape's samples, and a black veil where its shadow lies, over nothing."""
+    covered, colors = np.zeros((len(ground), 1)), np.zeros((len(ground), 3))
+    covered[rows], colors[rows] = 1.0, body
+    # Browsers lay a veil over encoded colors, so that its weight is one of those.
+    veil = (1 - np.clip(ground, 0, 1) ** (1 / 2.2))[:, None] * (1 - covered)
+    share, opacity = _reduced(covered, size), _reduced(covered + veil, size)
+    own = _encode(_reduced(colors, size) / np.maximum(share, 1e-6))
+    painted = np.round(own * share / np.maximum(opacity, 1e-6)).astype(np.uint8)
+    return np.concatenate([painted, np.round(255 * opacity).astype(np.uint8)], axis=-1)
 
 
 def place_camera(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from descnet3d import files
+from descnet3d.progress import bar
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.shapes.rendering import (
     AZIMUTH,
@@ -47,6 +49,7 @@ def sheet(
     tile: int = 256,
     threshold: float = 0.5,
     surface: str = "cubes",
+    progress: bool = False,
 ) -> np.ndarray:
     """A contact sheet: a picture of every shape, all to the same scale.
 
@@ -58,7 +61,8 @@ def sheet(
         tile: the side of a tile, in pixels.
         threshold: voxels above it are shown; between 0 and 1. A shape without one gets an empty
             tile that says so.
-        surface: "cubes" or "isosurface", as in `meshes.extract_surface`.
+        surface: "cubes" or "isosurface", as in `surfaces.extract_surface`.
+        progress: whether to show a progress bar with the time left.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -73,13 +77,13 @@ def sheet(
     check_options(threshold, surface)
     if labels is not None and len(labels) != len(shapes):
         raise ValueError(
-            f"labels must be one text for each of the {len(shapes)} shapes, and came as "
+            f"labels must be one text for each of the {len(shapes)} shapes, but they are "
             f"{len(labels)}"
         )
     if columns is None:
         columns = math.ceil(math.sqrt(len(shapes)))
     if columns < 1:
-        raise ValueError(f"columns must be at least 1, and came as {columns}")
+        raise ValueError(f"columns must be at least 1, but it is {columns}.")
     columns = min(columns, len(shapes))
     rows = math.ceil(len(shapes) / columns)
     text_size = max(9, round(tile / 15))
@@ -93,7 +97,8 @@ def sheet(
     draw = ImageDraw.Draw(page)
     if title is not None:
         _write(draw, title, (size[0] / 2, title_height / 2), title_size, size[0] - text_size)
-    for index, shape in enumerate(shapes):
+    drawn = bar(len(shapes), "tile", items=shapes) if progress else shapes
+    for index, shape in enumerate(drawn):
         left = index % columns * tile
         top = title_height + index // columns * (tile + label_height)
         picture = render(shape, tile, threshold=threshold, surface=surface, span=span)
@@ -116,6 +121,7 @@ def save_sheet(
     tile: int = 256,
     threshold: float = 0.5,
     surface: str = "cubes",
+    progress: bool = False,
 ) -> Path:
     """Writes a contact sheet to an image file.
 
@@ -128,6 +134,7 @@ def save_sheet(
         tile: as in `sheet`.
         threshold: as in `sheet`.
         surface: as in `sheet`.
+        progress: as in `sheet`.
 
     Returns:
         The path.
@@ -140,20 +147,21 @@ def save_sheet(
 
     ending = Path(path).suffix.lower()
     if ending not in IMAGE_ENDINGS:
-        raise ValueError(
-            f"sheets are kept in {', '.join(IMAGE_ENDINGS)} files, and path came as {path}"
-        )
+        raise ValueError(f"sheets are kept in {', '.join(IMAGE_ENDINGS)} files, and path is {path}")
     files.check_writable(path)
-    page = Image.fromarray(sheet(shapes, labels, columns, title, tile, threshold, surface))
+    picture = sheet(shapes, labels, columns, title, tile, threshold, surface, progress)
+    page = Image.fromarray(picture)
     options: dict[str, Any] = {} if ending == ".png" else {"quality": 92}
+    content = io.BytesIO()  # PIL does not tell of every disk that is full
+    try:
+        page.save(content, {".jpg": "jpeg"}.get(ending, ending[1:]), **options)
+    except ValueError as error:  # JPEG and WebP have a largest side
+        raise files.OutputError(
+            f"cannot write {path}: a sheet of {page.width} x {page.height} pixels is too large "
+            "for this kind of file; choose .png, a smaller tile, or more columns"
+        ) from error
     with files.replacing(path) as temporary:
-        try:
-            page.save(temporary, **options)
-        except ValueError as error:  # JPEG and WebP have a largest side
-            raise files.OutputError(
-                f"cannot write {path}: a sheet of {page.width} x {page.height} pixels is too large "
-                "for this kind of file; choose .png, a smaller tile, or more columns"
-            ) from error
+        temporary.write_bytes(content.getvalue())
     return Path(path)
 
 

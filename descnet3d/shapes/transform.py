@@ -35,12 +35,12 @@ class GridTransform:
 
     def __post_init__(self):
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale must be a positive number, and came as {self.scale}")
+            raise ValueError(f"scale must be a positive number, but it is {self.scale}.")
         if len(self.offset) != 3 or not all(map(math.isfinite, self.offset)):
-            raise ValueError(f"offset must be three numbers, and came as {self.offset}")
+            raise ValueError(f"offset must be three numbers, but it is {self.offset}.")
         object.__setattr__(self, "offset", tuple(map(float, self.offset)))
         if not math.isfinite(self.turn):
-            raise ValueError(f"turn must be a number of degrees, and came as {self.turn}")
+            raise ValueError(f"turn must be a number of degrees, but it is {self.turn}.")
         check_up(self.up)
 
     def to_grid(self, points) -> np.ndarray:
@@ -71,7 +71,7 @@ class GridTransform:
 def check_up(up: str) -> None:
     """Raises a ValueError where `up` is neither "z" nor "y"."""
     if up not in ("z", "y"):
-        raise ValueError(f'up must be "z" or "y", and came as {up!r}')
+        raise ValueError(f'up must be "z" or "y", but it is {up!r}.')
 
 
 def upright(up: Up, turn: float) -> np.ndarray:

@@ -128,23 +128,23 @@ def check_options(
         ValueError: one of them is not as `voxelize` takes it.
     """
     if not 2 <= size <= MAX_SIZE or size != int(size):
-        raise ValueError(f"size must be a whole number from 2 to {MAX_SIZE}, and came as {size}")
+        raise ValueError(f"size must be a whole number from 2 to {MAX_SIZE}, but it is {size}.")
     if fill not in FILLS:
-        raise ValueError(f'fill must be "solid" or "surface", and came as {fill!r}')
+        raise ValueError(f'fill must be "solid" or "surface", but it is {fill!r}.')
     if not 0 < span <= 1:
-        raise ValueError(f"span must be above 0 and at most 1, and came as {span}")
+        raise ValueError(f"span must be above 0 and at most 1, but it is {span}.")
     check_up(up)
     if not np.isfinite(turn):
-        raise ValueError(f"turn must be a number of degrees, and came as {turn}")
+        raise ValueError(f"turn must be a number of degrees, but it is {turn}.")
 
 
 def _corners(mesh: Mesh) -> np.ndarray:
     vertices, triangles = np.asarray(mesh[0], np.float64), np.asarray(mesh[1])
     if vertices.ndim != 2 or vertices.shape[1] != 3:
-        raise ValueError(f"mesh.vertices must be [v, 3], and came as {list(vertices.shape)}")
+        raise ValueError(f"mesh.vertices must be [v, 3], but they are {list(vertices.shape)}.")
     if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
         raise ValueError(
-            f"mesh.triangles must be whole numbers [t, 3], and came as {triangles.dtype} "
+            f"mesh.triangles must be whole numbers [t, 3], but they are {triangles.dtype} "
             f"{list(triangles.shape)}"
         )
     if len(triangles) == 0:

@@ -80,5 +80,5 @@ def test_a_folder_without_categories_says_how_it_should_look(tmp_path):
     fill(tmp_path, "a.off")
     with pytest.raises(ValueError, match="holds shapes, but no folders of categories"):
         list_shapes(tmp_path)
-    with pytest.raises(ValueError, match="test_share must lie between 0 and 1, and came as 20"):
+    with pytest.raises(ValueError, match="test_share must lie between 0 and 1, but it is 20"):
         list_shapes(tmp_path, 20)

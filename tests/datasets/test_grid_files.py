@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from descnet3d.datasets.archives import VoxelArchive, write_archive
-from descnet3d.datasets.grid_files import read_grids, read_transform, write_grids
+from descnet3d.datasets.grid_files import open_grids, read_grid_file, read_grids, write_grids
 from descnet3d.shapes.transform import GridTransform
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
@@ -33,6 +33,59 @@ def test_numpy_files_give_back_the_grids_and_their_type(tmp_path_factory, shapes
     read = read_grids(path)
     assert read.dtype == shapes.dtype
     np.testing.assert_array_equal(read, shapes)
+
+
+forms = st.sampled_from(["batch", "channel last", "channel second", "one", "backwards", "rows"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.one_of(binary_grids, grey_grids),
+    form=forms,
+    ending=st.sampled_from([".npz", ".npy", ".mat"]),
+    at=st.integers(0, 3),
+)
+def test_grids_that_are_read_some_at_a_time_are_those_that_are_read_at_once(
+    tmp_path_factory, shapes, form, ending, at
+):
+    path = tmp_path_factory.mktemp("grids") / f"shapes{ending}"
+    if ending == ".mat":
+        write_grids(path, shapes[:1])
+    else:
+        changes = {
+            "channel last": lambda grids: grids[..., None],
+            "channel second": lambda grids: grids[:, None],
+            "one": lambda grids: grids[0],
+            "backwards": np.asfortranarray,
+            "rows": lambda grids: grids[::-1],
+        }
+        written = changes.get(form, np.asarray)(shapes)
+        if ending == ".npz":
+            np.savez_compressed(path, occupancy=written)
+        else:
+            np.save(path, written)
+    whole, some = read_grids(path), open_grids(path)
+    assert some.shape == whole.shape[:4]
+    for rows in (slice(at, at + 2), slice(0, 1), slice(0, 100)):  # onwards, and back
+        if rows.start < len(whole):
+            assert some.read(rows).dtype == np.float32
+            np.testing.assert_array_equal(some.read(rows), whole[rows])
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+def test_what_is_wrong_with_a_file_is_told_before_any_of_it_is_used(tmp_path, ending):
+    path, shapes = tmp_path / f"shapes{ending}", np.ones((400, 4, 4, 4), "float32")
+    write_grids(path, shapes)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"shapes.np[yz].* (cut short|too short)"):
+        open_grids(path)
+    shapes[399, 0, 0, 0] = 7
+    (np.savez if ending == ".npz" else np.save)(path, shapes)
+    with pytest.raises(ValueError, match=r"shapes.np[yz] must lie in \[0, 1\]"):
+        open_grids(path)
+    with pytest.raises(ValueError, match="missing.np"):
+        open_grids(tmp_path / f"missing{ending}")
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,7 +128,7 @@ def test_a_matlab_file_as_3dshapenets_has_them_is_read(tmp_path):
     read = read_grids(tmp_path / "chair_1.mat")
     assert read.dtype == bool and read.shape == (1, 30, 30, 30)
     np.testing.assert_array_equal(read[0], instance)
-    assert read_transform(tmp_path / "chair_1.mat") is None
+    assert read_grid_file(tmp_path / "chair_1.mat").transform is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +195,7 @@ def test_the_place_of_a_grid_is_kept_with_it(tmp_path_factory, transform, ending
         transform = replace(transform, up="z", turn=0.0)
     grid = np.ones((1, 5, 5, 5), bool)
     write_grids(path, grid, transform)
-    read = read_transform(path)
+    read = read_grid_file(path).transform
     if ending == ".binvox":  # scale and translation are those of the whole grid
         assert read.offset == transform.offset
         assert read.scale == pytest.approx(transform.scale, rel=1e-15)
@@ -160,10 +213,10 @@ def test_a_place_that_a_file_cannot_hold_is_refused(tmp_path):
             write_grids(tmp_path / "a.binvox", grid, turned)
     assert list(tmp_path.iterdir()) == []
     write_grids(tmp_path / "a.npz", grid)
-    assert read_transform(tmp_path / "a.npz") is None
+    assert read_grid_file(tmp_path / "a.npz").transform is None
     np.savez(tmp_path / "b.npz", occupancy=grid, scale=-1, offset=np.zeros(3), up="z", turn=0)
     with pytest.raises(ValueError, match="b.npz is damaged: its transform"):
-        read_transform(tmp_path / "b.npz")
+        read_grid_file(tmp_path / "b.npz")
 
 
 def decode_binvox(content: bytes) -> tuple[list[int], np.ndarray]:
@@ -258,11 +311,9 @@ def test_what_cannot_be_read_or_written_as_grids_is_named(tmp_path):
     with pytest.raises(ValueError, match="threshold it first"):
         write_grids(tmp_path / "a.binvox", shapes)
     with pytest.raises(
-        ValueError, match=r"\.npz, \.npy, \.binvox, \.mat files, and path came as .*a\.vox"
+        ValueError, match=r"\.npz, \.npy, \.binvox, \.mat files, and path is .*a\.vox"
     ):
         write_grids(tmp_path / "a.vox", shapes)
-    with pytest.raises(ValueError, match="does not exist"):
-        write_grids(tmp_path / "missing" / "a.npz", shapes)
     assert list(tmp_path.iterdir()) == []
 
     np.save(tmp_path / "wide.npy", np.full((1, 2, 2, 2), 9))
@@ -271,7 +322,7 @@ def test_what_cannot_be_read_or_written_as_grids_is_named(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
         read_grids(tmp_path / "objects.npy")
-    np.savez(tmp_path / "other.npz", voxels=np.zeros((1, 2, 2, 2)), faces=np.zeros((3, 3)))
+    np.savez(tmp_path / "other.npz", voxels=np.zeros((1, 2, 2, 2)), more=np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="no 'occupancy', and several other.*: say which"):
         read_grids(tmp_path / "other.npz")
     with pytest.raises(ValueError, match="there is no file"):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from descnet3d.datasets.archives import read_archive
 from descnet3d.datasets.mesh_files import read_mesh
 from descnet3d.datasets.mesh_writers import MESH_ENDINGS, save, save_all
 from descnet3d.datasets.shape_files import load_shape
@@ -28,14 +29,27 @@ PLACES = [
 @pytest.mark.parametrize("transform", PLACES)
 def test_from_grid_to_mesh_and_back_nothing_changes(tmp_path, ending, surface, transform):
     generator = np.random.default_rng(0)
-    grids = generator.random((3, 12, 12, 12)) < [[[[0.03]]], [[[0.3]]], [[[0.7]]]]
+    grids = generator.random((4, 12, 12, 12))
+    grids[:3] = grids[:3] < [[[[0.03]]], [[[0.3]]], [[[0.7]]]]  # and one of probabilities
     paths = save_all(grids, tmp_path / f"a{ending}", surface=surface, transform=transform)
     for grid, path in zip(grids, paths, strict=True):
         options = {"up": transform.up} if transform and ending != ".glb" else {}
         back = load_shape(path, 12, **options)
-        np.testing.assert_array_equal(back.occupancy, grid)
+        np.testing.assert_array_equal(back.occupancy, grid > 0.5)
         placed = transform or GridTransform(1.0, (0.0, 0.0, 0.0))
         assert back.transform.scale == placed.scale and back.transform.offset == placed.offset
+
+
+@pytest.mark.parametrize("surface", ["cubes", "isosurface"])
+@pytest.mark.parametrize("ending", MESH_ENDINGS)
+def test_real_grids_come_back_as_they_were(tmp_path, modelnet10, ending, surface):
+    archive = read_archive(modelnet10, split="test")
+    rows = [np.flatnonzero(archive.labels == label)[1:40:10] for label in range(10)]
+    grids = archive.occupancy[np.concatenate(rows)]
+    assert len(grids) == 40
+    paths = save_all(grids, tmp_path / f"a{ending}", surface=surface)
+    for grid, path in zip(grids, paths, strict=True):
+        np.testing.assert_array_equal(load_shape(path, 32).occupancy, grid)
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,3 +94,22 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file(tmp_path, ending):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("surface", ["cubes", "isosurface"])
+def test_cubes_are_shaded_flat_and_isosurfaces_smoothly(tmp_path, surface):
+    """Where a file gives vertices no normals, readers shade triangles by their own."""
+    ball = np.linalg.norm(np.indices((12,) * 3) - 5.5, axis=0) < 4
+    [glb] = save_all(ball[None], tmp_path / "ball.glb", surface=surface)
+    [ply] = save_all(ball[None], tmp_path / "ball.ply", surface=surface)
+    [obj] = save_all(ball[None], tmp_path / "ball.obj", surface=surface)
+    is_smooth = surface == "isosurface"
+    assert (b'"NORMAL"' in glb.read_bytes()) == is_smooth
+    assert (b"property double nx" in ply.read_bytes()) == is_smooth
+    normals = [line.split()[1:] for line in obj.read_text().splitlines() if line[:3] == "vn "]
+    if is_smooth:
+        assert len(normals) > 100
+    else:
+        along = {tuple(map(float, normal)) for normal in normals}
+        axes = np.concatenate([np.eye(3), -np.eye(3)]).tolist()
+        assert along == set(map(tuple, axes)) and len(normals) == 6

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import http.server
-import io
 import json
 import os
 import subprocess
@@ -16,86 +15,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import scipy.io
 import tensorflow_datasets as tfds
+from releases import BAD, BOX_123, GOOD, LITTER, box, write_release, write_voxel_release
 
 import descnet3d
 from descnet3d.datasets import ModelnetVoxels
 from descnet3d.datasets.archives import VoxelArchive, read_archive, write_archive
+from descnet3d.datasets.sources import read_shapes
 from descnet3d.datasets.zips import ArchiveError
-
-BOX_FACES = ("0 3 2 1", "4 5 6 7", "0 1 5 4", "1 2 6 5", "2 3 7 6", "3 0 4 7")
-
-
-def box(x=1.0, y=1.0, z=1.0, head="OFF\n8 6 0\n", end="\n"):
-    """An OFF file of a box of quadrilaterals."""
-    floor = [(0, 0), (x, 0), (x, y), (0, y)]
-    vertices = [f"{a} {b} {c}" for c in (0, z) for a, b in floor]
-    return head + "\n".join([*vertices, *(f"4 {face}" for face in BOX_FACES)]) + end
-
-
-# What a box of 1 x 2 x 3 fills of a 32³ grid: 24 voxels are 3.
-BOX_123 = 8 * 16 * 24
-
-GOOD = {
-    "chair/train/chair_0001.off": box(1, 2, 3),
-    "chair/train/chair_0002.off": box(1, 2, 3, head="OFF8 6 0\n"),
-    "chair/train/chair_0003.off": box(1, 2, 3, head="OFF\n\n# a comment\n8 6 0\n\n"),
-    "chair/train/chair_0004.off": box(1, 2, 3).replace("\n", "\r\n"),
-    # An unused vertex far away, and a face without an area.
-    "night_stand/train/night_stand_0001.off": box(1, 2, 3, "OFF\n9 7 0\n9e9 9e9 9e9\n").replace(
-        "4 " + BOX_FACES[0], "3 1 1 2\n4 " + BOX_FACES[0]
-    ),
-    "night_stand/test/night_stand_0002.off": box(3e20, 2e20, 2e20),
-    "chair/test/chair_0009.off": box(3, 2, 2),
-}
-# Counted from 1 behind the vertex that no face uses.
-GOOD["night_stand/train/night_stand_0001.off"] = "\n".join(
-    " ".join(["4", *(str(int(corner) + 1) for corner in line.split()[1:])])
-    if line.startswith("4 ")
-    else line
-    for line in GOOD["night_stand/train/night_stand_0001.off"].split("\n")
-)
-BAD = {
-    "chair/train/chair_0005.off": "",
-    "chair/train/chair_0006.off": "solid a\nendsolid a\n",
-    "chair/train/chair_0007.off": "OFF\n1000000000 1000000000 0\n0 0 0\n",
-    "chair/test/chair_0008.off": "OFF\n3 1 0\n0 0 0\n1 0 0\n2 0 0\n3 0 1 2\n",
-}
-LITTER = {
-    "README.txt": "ModelNet",
-    ".DS_Store": "\0\0\0\1Bud1",
-    "chair/.DS_Store": "\0\0\0\1Bud1",
-    "chair/train/._chair_0001.off": "\0\5\26\7",
-    "unicorn/train/unicorn_0001.off": box(),
-}
-
-
-def write_release(path, files=None, root="ModelNet10"):
-    """A zip laid out as the released one, with its known defects."""
-    files = {**GOOD, **BAD, **LITTER} if files is None else files
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{root}/", "")
-        for name, content in files.items():
-            archive.writestr(f"{root}/{name}", content)
-        archive.writestr(f"__MACOSX/{root}/chair/train/._chair_0001.off", "\0\5\26\7")
-        archive.writestr("__MACOSX/chair/train/chair_0001.off", "OFF")
-
-
-def write_voxel_release(path):
-    """A zip laid out as the 3DShapeNets code, with two poses a shape."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for split, ids in (("train", (1, 2)), ("test", (3,))):
-            for identity in ids:
-                for pose in (1, 2):
-                    grid = np.zeros((30, 30, 30), np.uint8)
-                    grid[3 : 3 + identity, 4 : 4 + pose, 5:9] = 1
-                    file = io.BytesIO()
-                    scipy.io.savemat(file, {"instance": grid}, do_compression=True)
-                    name = f"3DShapeNets/volumetric_data/sofa/30/{split}/sofa_{identity}_{pose}.mat"
-                    archive.writestr(name, file.getvalue())
-        archive.writestr("3DShapeNets/volumetric_data/sofa/30/train/notes.txt", "x")
-        archive.writestr("3DShapeNets/generic/sofa/train/sofa_9.mat", "x")
 
 
 def prepare(builder, manual=None, **options):
@@ -201,8 +128,10 @@ def test_every_good_model_of_the_release_comes_through_and_every_bad_one_is_name
     assert {example["occupancy"].sum() for example in test.values()} == {24 * 16 * 16}
     skipped = json.loads((builder.data_path / "skipped.json").read_text())
     assert skipped == builder.skipped
-    assert sorted(one["file"] for one in skipped) == sorted(f"ModelNet10/{name}" for name in BAD)
-    assert all(one["reason"] for one in skipped)
+    told = {one["file"].removeprefix("ModelNet10/"): one["reason"] for one in skipped}
+    assert told.keys() == {*BAD, "README.txt", "unicorn"} and all(told.values())
+    assert "is not called CATEGORY/train/NAME.off" in told["README.txt"]
+    assert told["unicorn"] == "is of no category of modelnet10_32, with its 1 files"
     # A second builder finds it built, and says the same of it.
     again = tfds.builder("modelnet_voxels/modelnet10_32", data_dir=tmp_path)
     assert again.info.splits["train"].num_examples == 5
@@ -225,6 +154,46 @@ def test_a_release_without_one_good_file_is_an_error(tmp_path, manual):
     write_release(manual / "ModelNet10.zip", LITTER)
     with pytest.raises(ValueError, match="holds no shapes of modelnet10_32"):
         prepare(builder, manual)
+
+
+def test_whatever_a_packer_does_every_member_is_read_or_named(tmp_path, manual):
+    members = {
+        "./A/chair/train/one.off": "read",
+        "B/chair/train/one.off": "read",  # two top folders, and one name in both
+        "A\\chair\\Train\\two.OFF": "read",
+        "A/Night Stand/TEST/three.off": "read",
+        "A/chair/train/st\xfchl.off": "read",
+        "sofa/train/four.off": "read",
+        "A/chair/val/five.off": "is not called",
+        "A/chair/six.off": "is not called",
+        "A/chair/train/deeper/seven.off": "is not called",
+        "A/chair/train/eight.obj": "is not called",
+        "A/chair/train/nine.off.gz": "is not called",
+        "B/lamp/train/ten.off": "is of no category",
+        "A/chair/test/eleven.off": "does not begin",
+    }
+    with zipfile.ZipFile(manual / "ModelNet10.zip", "w") as archive:
+        for name in members:
+            content = "OFF" if "eleven" in name else box(1, 2, 3)
+            if name.isascii():
+                archive.writestr(name, content)
+            else:  # as those have it that know no UTF-8
+                archive.writestr(name.encode("latin-1").decode("cp437"), content)
+    builder = tfds.builder("modelnet_voxels/modelnet10_32", data_dir=tmp_path)
+    prepare(builder, manual)
+    found = [e["id"].decode() for s in ("train", "test")
+             for e in tfds.as_numpy(builder.as_dataset(split=s))]  # fmt: skip
+    assert len(found) == len(set(found)) == 6
+    assert {"A/chair/train/one.off", "B/chair/train/one.off", "two", "three", "four"} <= set(found)
+    told = {one["file"]: one["reason"] for one in builder.skipped}
+    assert len(told) == 7
+    for name, expected in members.items():
+        if expected != "read":
+            [reason] = [told[key] for key in told if name.startswith(key)]
+            assert expected in reason
+    said = []
+    read_shapes("modelnet_voxels/modelnet10_32", data_dir=tmp_path, report=said.append)
+    assert "lacks 7 files" in said[0] and "skipped.json" in said[0]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow_datasets as tfds
 from descnet3d.commands import cli
 from descnet3d.datasets import VoxelFolder, folder_archives
 from descnet3d.datasets.archives import write_archive
+from descnet3d.datasets.grid_files import write_grids
 from descnet3d.datasets.sources import read_shapes
 from descnet3d.zoo import presets
 
@@ -36,7 +38,7 @@ def shapes(workplace):
         (root / name).mkdir(parents=True)
     (root / "lamp/train/cube.off").write_text(BOX)
     (root / "lamp/train/bad.off").write_text("OFF\nx")
-    (root / "lamp/test/other.off").write_text(BOX.replace("1", "2").replace("8 6", "8 6"))
+    zipfile.ZipFile("shapes.zip", "w").close()
     (root / "lamp/test/other.off").write_text(BOX)
     for length in range(1, 7):
         grid = np.zeros((8, 8, 8), bool)
@@ -82,6 +84,7 @@ def test_a_part_of_a_folder_is_read_without_touching_the_rest(shapes):
         ({"source": "shapes", "size": 1}, "size must be a whole number from 2"),
         ({"source": "shapes/lamp/train"}, "no folders of categories with shapes"),
         ({"source": "shapes/lamp/train/cube.off"}, "cube.off is not an .npz archive"),
+        ({"source": "shapes.zip"}, "shapes.zip is a zip file; unpack it"),
         ({"source": "nowhere/at all"}, "there is no file or folder nowhere/at all, and it is no"),
         ({"source": "nowhere"}, "no file or folder nowhere, and no tfds data set of that name"),
         ({"source": "mnist"}, "mnist is no data set of shapes"),
@@ -103,11 +106,13 @@ def test_a_folder_of_bad_files_alone_is_an_error_that_names_them(workplace):
 
 
 def test_what_was_voxelised_is_kept_until_the_folder_changes(shapes, monkeypatch):
+    said = []
+
     def read(**options):
-        return read_shapes(shapes, size=8, keep_in="run/kept", report=print, **options)
+        return read_shapes(shapes, size=8, keep_in="run/kept", report=said.append, **options)
 
     first = read()
-    (kept,) = Path("run/kept").iterdir()
+    (kept,) = Path("run/kept").glob("*.npz")
     voxelize, calls = folder_archives.voxelize_files, []
 
     def counted(paths, *arguments, **options):
@@ -117,6 +122,7 @@ def test_what_was_voxelised_is_kept_until_the_folder_changes(shapes, monkeypatch
     monkeypatch.setattr(folder_archives, "voxelize_files", counted)
     again = read()
     assert calls == []
+    assert len(said) == 2 and said[0] == said[1] and "bad.off" in said[0]
     np.testing.assert_array_equal(again.occupancy, first.occupancy)
     assert again[2:] != () and again.ids == first.ids and again.classes == first.classes
     assert len(read(category="vase").ids) == 6
@@ -239,5 +245,23 @@ def test_a_model_is_trained_on_a_folder_and_evaluated_on_it(shapes, capsys):
     capsys.readouterr()
     assert cli.main(["evaluate", "./vases", "--data=shapes", "--num=2"]) == 0
     printed = capsys.readouterr()
-    assert "| shapes | 2 | 2 | |" in printed.out
+    assert "| shapes | 2 | 2 | |" in " ".join(printed.out.split())
     assert printed.err.startswith("skipped 1 of 9 files in shapes: bad.off ")
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".mat"])
+def test_grids_that_the_package_writes_are_shapes_of_one_category(tmp_path, ending):
+    grids = np.random.default_rng(0).random((1 if ending == ".mat" else 11, 8, 8, 8)) > 0.5
+    path = tmp_path / f"lamps{ending}"
+    write_grids(path, grids)
+    archive = read_shapes(path)
+    np.testing.assert_array_equal(archive.occupancy, grids)
+    assert archive.classes == ("lamps",) and set(archive.labels) == {0}
+    assert read_shapes(path, "toilet").classes == ("toilet",)
+    if ending == ".mat":
+        with pytest.raises(ValueError, match="too few to have test shapes"):
+            read_shapes(path, split="test")
+    else:
+        parts = [read_shapes(path, split=split) for split in ("train", "test")]
+        assert [len(part.labels) for part in parts] == [9, 2]
+        assert not set(parts[0].ids) & set(parts[1].ids)

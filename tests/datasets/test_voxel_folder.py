@@ -10,34 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from own_folder import box, write_folder
 
 from descnet3d.datasets import VoxelFolder
 from descnet3d.datasets.voxel_folder.voxel_folder_dataset_builder import VoxelFolderConfig
 
 pytestmark = pytest.mark.one_backend
-
-
-def box(x=1, y=1, z=1):
-    """An OFF file of a box of quadrilaterals."""
-    floor = [(0, 0), (x, 0), (x, y), (0, y)]
-    vertices = "\n".join(f"{a} {b} {c}" for c in (0, z) for a, b in floor)
-    faces = "4 0 3 2 1\n4 4 5 6 7\n4 0 1 5 4\n4 1 2 6 5\n4 2 3 7 6\n4 3 0 4 7\n"
-    return f"OFF\n8 6 0\n{vertices}\n{faces}"
-
-
-def write_folder(root):
-    """A user's own folder: meshes and grids, with and without splits."""
-    for name in ("lamp/train", "lamp/test", "vase"):
-        (root / name).mkdir(parents=True)
-    (root / "lamp/train/tall.off").write_text(box(1, 2, 3))
-    (root / "lamp/train/bad.off").write_text("OFF\n")
-    (root / "lamp/test/flat.off").write_text(box(3, 3, 1))
-    grid = np.zeros((8, 8, 8), bool)
-    for number in range(1, 7):
-        grid[number, 2:6, :number] = True
-        np.save(root / f"vase/vase_{number}.npy", grid)
-    np.savez(root / "vase/lists.npz", occupancy=np.array([{}], dtype=object))
-    return root
 
 
 def read(builder, split):
@@ -83,6 +61,23 @@ def test_a_folder_is_built_with_its_splits_and_without_its_bad_files(tmp_path):
         VoxelFolder(root=root, strict=True, data_dir=tmp_path).download_and_prepare()
 
 
+def test_names_of_any_bytes_are_read_and_what_is_no_shape_is_named(tmp_path):
+    root = write_folder(tmp_path / os.fsdecode(b"sh\xe4pes"))
+    (root / os.fsdecode(b"lamp/train/l\xe4mp.off")).write_text(box(1, 2, 3))
+    (root / os.fsdecode(b"lamp/r\xe4d.txt")).touch()
+    for name in ("loose.off", "vase/val/a.off"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(box())
+    builder = tfds.builder("voxel_folder", root=root, size=16, data_dir=tmp_path / "data")
+    builder.download_and_prepare()
+    assert "l\\xe4mp" in read(builder, "train")
+    told = {one["file"]: one["reason"] for one in builder.skipped}
+    assert told == {one["file"]: one["reason"] for one in json.loads(
+        (builder.data_path / "skipped.json").read_text("utf-8"))}  # fmt: skip
+    assert told.keys() == {"lamp/train/bad.off", "vase/lists.npz", "lamp/r\\xe4d.txt",
+                           "loose.off", "vase/val/a.off"}  # fmt: skip
+
+
 def test_a_folder_that_has_changed_is_another_data_set(tmp_path):
     root = write_folder(tmp_path / "shapes")
 
@@ -116,13 +111,17 @@ def test_a_built_folder_is_read_by_its_name_alone(tmp_path):
     )
     occupancy, label = next(iter(loaded))
     assert occupancy.shape == (16, 16, 16) and label.shape == ()
+    # As NumPy too, whichever way it was written.
+    source = VoxelFolder(root=root, size=16, data_dir=tmp_path).as_data_source("test")
+    assert len(source) == len(loaded)
+    np.testing.assert_array_equal(source[0]["occupancy"], occupancy.numpy())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "voxel_folder needs a folder, as in"),
-        ({"config": "lamps"}, "config came as 'lamps'"),
+        ({"config": "lamps"}, "config is 'lamps'"),
         ({"config": VoxelFolderConfig(), "size": 16}, "a config and nothing beside it"),
         ({"root": "nowhere"}, "there is no folder nowhere"),
         ({"root": "."}, "holds no folders of categories"),

@@ -104,6 +104,21 @@ def test_the_ways_of_other_packers_name_the_same_files():
         assert archive.read("chair/train/b c.off") == b"two"
 
 
+def test_names_in_an_old_alphabet_are_read_and_those_that_lie_are_refused():
+    path = pack(("chair/st\u00fchl.off", "x"))
+    content = path.read_bytes().replace("\u00fc".encode(), b"\x81e")  # as CP437 has it
+    path.write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"claims that its names are UTF-8, and b'chair/st"):
+        ZipArchive(path)
+    content = bytearray(content)
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        struct.pack_into("<H", content, content.index(signature) + offset, 0)
+    path.write_bytes(content)
+    with ZipArchive(path) as archive:
+        assert archive.names == ("chair/st\u00fcehl.off",)
+        assert archive.read("chair/st\u00fcehl.off") == b"x"
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_members_of_one_name_are_refused():
     with pytest.raises(ArchiveError, match="'a.off' is there twice"):

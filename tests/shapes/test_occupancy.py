@@ -19,9 +19,9 @@ def test_every_kind_of_number_comes_out_as_float32(dtype):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (np.zeros((4, 4, 4)), r"came as one grid \[4, 4, 4\]; add a leading axis: mine\[None\]"),
-        (np.zeros((4, 4)), r"came with shape \[4, 4\]"),
-        (np.zeros((2, 4, 4, 4, 2)), r"came with shape \[2, 4, 4, 4, 2\]"),
+        (np.zeros((4, 4, 4)), r"it is one grid \[4, 4, 4\]; add a leading axis: mine\[None\]"),
+        (np.zeros((4, 4)), r"its shape is \[4, 4\]"),
+        (np.zeros((2, 4, 4, 4, 2)), r"its shape is \[2, 4, 4, 4, 2\]"),
         (np.zeros((0, 4, 4, 4)), "mine is empty"),
         (np.zeros((2, 0, 4, 4)), "mine is empty"),
         (np.full((1, 2, 2, 2), np.nan), "mine holds 8 values that are NaN or infinite"),
@@ -29,7 +29,7 @@ def test_every_kind_of_number_comes_out_as_float32(dtype):
         (np.full((1, 2, 2, 2), 255, np.uint8), r"must lie in \[0, 1\].*from 255 to 255"),
         (np.full((1, 2, 2, 2), -0.1), "from -0.1 to -0.1"),
         (np.full((1, 2, 2, 2), "1"), "mine must hold numbers"),
-        (np.ones((1, 2, 2, 2), complex), "mine must hold numbers, and came as complex128"),
+        (np.ones((1, 2, 2, 2), complex), "mine must hold numbers, but it is complex128"),
         ([[[[1]]], [[[1, 1]]]], "same size"),
         (None, "mine must hold numbers"),
     ],

@@ -163,3 +163,17 @@ def test_seats_show_their_front(modelnet10):
             for part in (mean[:, :, top:].sum(axis=2), mean.sum(axis=2))
         )
         assert (back - whole) @ toward < -0.5
+
+
+def test_a_transparent_picture_over_the_background_is_the_picture():
+    grid = np.zeros((16,) * 3)
+    grid[4:12, 5:9, 2:10] = 1
+    *color, opacity = np.moveaxis(render(grid, 96, transparent=True).astype(float), -1, 0)
+    share = (opacity / 255)[..., None]
+    over = np.stack(color, axis=-1) * share + np.array([250, 250, 251]) * (1 - share)
+    picture = render(grid, 96).astype(float)
+    assert np.abs(over - picture)[bare(picture)].max() < 2  # ground and shadow
+    inside = opacity == 255
+    assert inside.mean() > 0.05 and np.abs(over - picture)[inside].max() < 2
+    assert opacity[0].max() == 0 and opacity[~inside].max() > 0
+    assert render(0 * grid, 32, transparent=True)[..., 3].max() == 0

@@ -86,8 +86,8 @@ def test_what_cannot_be_drawn_is_named(tmp_path):
         (lambda: sheets.sheet(shapes[0]), "add a leading axis"),
         (lambda: sheets.sheet(shapes, labels=["a"]), "one text for each of the 2 shapes"),
         (lambda: sheets.sheet(shapes, columns=0), "columns must be"),
-        (lambda: sheets.save_sheet(shapes, tmp_path / "a.gif"), r"\.webp files, and path came"),
-        (lambda: sheets.save_sheet(shapes, tmp_path / "b" / "a.png"), "does not exist"),
+        (lambda: sheets.save_sheet(shapes, tmp_path / "a.gif"), r"\.webp files, and path is"),
+        (lambda: sheets.save_sheet(shapes, "/dev/null/a.png"), "is not a folder"),
         (lambda: sheets.render(0 * shapes[0], threshold=1.5), "threshold must lie"),
         (lambda: sheets.sheet(shapes, threshold=0), "threshold must lie"),
     ]

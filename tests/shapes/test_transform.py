@@ -50,7 +50,7 @@ def test_quarter_turns_are_exact_and_counter_clockwise():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.0, (0, 0, 0)), "scale must be a positive number, and came as 0"),
+        ((0.0, (0, 0, 0)), "scale must be a positive number, but it is 0"),
         ((float("inf"), (0, 0, 0)), "scale"),
         ((1.0, (0, 0)), "offset must be three numbers"),
         ((1.0, (0, 0, float("nan"))), "offset"),

@@ -325,7 +325,7 @@ def test_points_of_real_surfaces_lie_within_a_voxel_of_the_occupancy(bathtubs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 1}, "size must be a whole number from 2 to 256, and came as 1"),
+        ({"size": 1}, "size must be a whole number from 2 to 256, but it is 1"),
         ({"size": 4096}, "size must be"),
         ({"size": 8.5}, "size must be"),
         ({"fill": "hollow"}, "fill must be .*'hollow'"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
@@ -15,8 +17,12 @@ from tensorflow_datasets.core.download.util import DownloadError
 
 from descnet3d.datasets.archives import VoxelArchive, read_archive
 from descnet3d.datasets.folders import ShapeFile
+from descnet3d.datasets.shape_files import Skipped
 from descnet3d.datasets.voxel_builder import Example, VoxelBuilder
 from descnet3d.datasets.zips import ZipArchive
+
+if TYPE_CHECKING:
+    from descnet3d.datasets.beam_voxels import VoxelizeByBeam
 
 # fmt: off
 MODELNET10 = (
@@ -45,12 +51,14 @@ class ModelnetVoxelsConfig(tfds.core.BuilderConfig):
             manual folder. Empty for a packed archive, which is in the manual folder alone.
         member: what the archive's shapes are called inside it, a regular expression with the groups
             `category`, `split` and `id`.
+        layout: the same for people.
         classes: the names of the categories; empty for those of the packed archive.
     """
 
     size: int = 32
     url: str = ""
     member: str = ""
+    layout: str = ""
     classes: tuple[str, ...] = ()
 
 
@@ -75,6 +83,7 @@ def _configs() -> Iterator[ModelnetVoxelsConfig]:
                 size=size,
                 url=url,
                 member=_MESHES,
+                layout="CATEGORY/train/NAME.off or CATEGORY/test/NAME.off",
                 classes=classes,
             )
     for name, _, classes in releases:
@@ -85,6 +94,7 @@ def _configs() -> Iterator[ModelnetVoxelsConfig]:
                 size=size,
                 url=_SHAPENETS_URL,
                 member=_GRIDS,
+                layout="volumetric_data/CATEGORY/30/train/NAME.mat, or test in place of train",
                 classes=classes,
             )
     for size in (32, 64, 128):
@@ -122,43 +132,70 @@ class Builder(VoxelBuilder):
         config = self.builder_config
         return self.dataset_info(config.size, config.classes, "https://modelnet.cs.princeton.edu")
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Example]]]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         if not self.builder_config.url:
             return self._packed_splits(self._packed_archive(dl_manager))
         path = self._released_archive(dl_manager)
         with ZipArchive(path) as archive:
-            members = self._members(archive.names)
+            members, passed_over = self._members(archive.names)
+        self.skip(passed_over)
         if not members:
             raise ValueError(
                 f"{path} holds no shapes of {self.builder_config.name}: nothing in it is called "
-                f"as {self.builder_config.member} says"
+                f"{self.builder_config.layout}, with a category of {self.builder_config.name}"
             )
+        make = self._generate_by_beam if self._by_beam else self._generate_examples
         return {
-            split: self._generate_examples(path, [m for m in members if m.split == split])
+            split: make(path, [m for m in members if m.split == split])
             for split in ("train", "test")
             if any(member.split == split for member in members)
         }
+
+    def _generate_by_beam(self, path: Path, members: list[Member]) -> VoxelizeByBeam:
+        from descnet3d.datasets.beam_voxels import BeamFile
+
+        files = [
+            BeamFile(os.fsencode(member.name), member.name, member.category, member.id)
+            for member in members
+        ]
+        archive = os.fspath(path.absolute())
+        size = self.builder_config.size
+        return self.examples_by_beam(members[0].split, files, size, archive=archive)
 
     def _generate_examples(
         self, path: Path, members: list[Member]
     ) -> Iterator[tuple[str, Example]]:
         return self.examples(_unpacked(path, members), self.builder_config.size)
 
-    def _members(self, names: Iterable[str]) -> list[Member]:
+    def _members(self, names: Iterable[str]) -> tuple[list[Member], list[Skipped]]:
+        """The shapes among the files of an archive, and why the others are none."""
         config = self.builder_config
-        members = []
+        members: list[Member] = []
+        passed_over: list[Skipped] = []
+        of_others: collections.Counter[str] = collections.Counter()
+        counts: collections.Counter[str] = collections.Counter()
         for name in names:
             if _is_litter(name):
                 continue
             match = re.fullmatch(config.member, name)
             if match is None:
+                passed_over.append(Skipped(name, f"is not called {config.layout}"))
                 continue
             category = match["category"].lower().replace(" ", "_")
-            if category in config.classes:
-                is_train = match["split"].lower() == "train"
-                split: Literal["train", "test"] = "train" if is_train else "test"
-                members.append(Member(name, category, split, match["id"]))
-        return members
+            if category not in config.classes:
+                of_others[name[: match.end("category")]] += 1
+                continue
+            is_train = match["split"].lower() == "train"
+            split: Literal["train", "test"] = "train" if is_train else "test"
+            members.append(Member(name, category, split, match["id"]))
+            counts[match["id"]] += 1
+        # ModelNet10 of an archive of forty categories: one line each, not one a file.
+        passed_over += [
+            Skipped(folder, f"is of no category of {config.name}, with its {count} files")
+            for folder, count in of_others.items()
+        ]
+        different = [one if counts[one.id] == 1 else one._replace(id=one.name) for one in members]
+        return different, passed_over
 
     def _released_archive(self, dl_manager: Any) -> Path:
         url = self.builder_config.url

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 
 from descnet3d.datasets.folder_archives import content_digest
-from descnet3d.datasets.folders import ShapeFile, in_poses, list_shapes
+from descnet3d.datasets.folders import ShapeFile, in_poses, list_folder, printable
 from descnet3d.datasets.voxel_builder import Example, VoxelBuilder
+
+if TYPE_CHECKING:
+    from descnet3d.datasets.beam_voxels import VoxelizeByBeam
 
 _HERE = "working_folder"
 
@@ -23,7 +27,7 @@ class VoxelFolderConfig(tfds.core.BuilderConfig):
 
     Attributes:
         name: made by the builder from the folder's name, the size and a digest of the content.
-        root: the folder, laid out as `shape_folders.list_shapes` reads it.
+        root: the folder, laid out as `folders.list_shapes` reads it.
         size: the side of the grids, in voxels.
         fill: "solid" or "surface", for meshes.
         span: the longest side of a mesh, as a share of the grid's.
@@ -81,9 +85,9 @@ class Builder(VoxelBuilder):
             raise ValueError(
                 "voxel_folder needs a folder, as in "
                 'tfds.builder("voxel_folder", root="my_shapes", size=32), or a config and nothing '
-                f"beside it; config came as {config!r}, root as {root!r}"
+                f"beside it; config is {config!r}, root is {root!r}"
             )
-        shapes = list_shapes(config.root, config.test_share)
+        shapes, self._passed_over = list_folder(config.root, config.test_share)
         self.shapes, turns = in_poses(shapes, config.poses)
         self.turns = dict(zip(self.shapes, turns, strict=True))
         named = dataclasses.replace(config, name=_name(config, self.shapes))
@@ -93,19 +97,43 @@ class Builder(VoxelBuilder):
         classes = sorted({shape.category for shape in self.shapes})
         return self.dataset_info(self.builder_config.size, classes)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Example]]]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        self.skip(
+            (_name_in(self.builder_config.root, path), why) for path, why in self._passed_over
+        )
         splits: dict[str, list[ShapeFile]] = {"train": [], "test": []}
         for shape in self.shapes:
             splits[shape.split].append(shape)
-        return {split: self._generate_examples(some) for split, some in splits.items() if some}
+        make = self._generate_by_beam if self._by_beam else self._generate_examples
+        return {split: make(some) for split, some in splits.items() if some}
+
+    def _generate_by_beam(self, shapes: list[ShapeFile]) -> VoxelizeByBeam:
+        from descnet3d.datasets.beam_voxels import BeamFile
+
+        config = self.builder_config
+        files = [
+            BeamFile(
+                os.fsencode(shape.path.absolute()),
+                _name_in(config.root, shape.path),
+                shape.category,
+                shape.id,
+                self.turns[shape],
+            )
+            for shape in shapes
+        ]
+        options = {"fill": config.fill, "span": config.span, "up": config.up}
+        return self.examples_by_beam(shapes[0].split, files, config.size, **options)
 
     def _generate_examples(self, shapes: list[ShapeFile]) -> Iterator[tuple[str, Example]]:
         config = self.builder_config
-        root = Path(config.root)
-        named = [(shape.path.relative_to(root).as_posix(), shape) for shape in shapes]
+        named = [(_name_in(config.root, shape.path), shape) for shape in shapes]
         turns = [self.turns[shape] for shape in shapes]
         options = {"fill": config.fill, "span": config.span, "up": config.up, "turn": turns}
         return self.examples([named], config.size, **options)
+
+
+def _name_in(root: str, path: str | Path) -> str:
+    return Path(printable(path)).relative_to(printable(root)).as_posix()
 
 
 def _name(config: VoxelFolderConfig, shapes: Sequence[ShapeFile]) -> str:
