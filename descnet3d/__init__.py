@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from descnet3d.datasets.mesh_writers import save_all as save_meshes
-    from descnet3d.energy.annealing import AnnealingSettings, Denoising
-    from descnet3d.energy.chains import ChainSettings
-    from descnet3d.energy.langevin import LangevinSettings
-    from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+    from descnet3d.energy.settings import (
+        AnnealingSettings,
+        ChainSettings,
+        Denoising,
+        EquilibriumMatching,
+        LangevinSettings,
+        MaximumLikelihood,
+    )
     from descnet3d.models.annealed import AnnealedDescriptor
     from descnet3d.models.cooperative import CooperativeNet
     from descnet3d.models.descriptor import DescriptorNet
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from descnet3d.shapes.sheets import save_sheet
     from descnet3d.zoo.presets import list_presets, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AnnealedDescriptor",
     "AnnealingSettings",
@@ -46,14 +50,14 @@ __all__ = [
 # The module of each name, and what it is called there; None for the module itself.
 _HOMES = {
     "AnnealedDescriptor": ("models.annealed", "AnnealedDescriptor"),
-    "AnnealingSettings": ("energy.annealing", "AnnealingSettings"),
-    "ChainSettings": ("energy.chains", "ChainSettings"),
+    "AnnealingSettings": ("energy.settings", "AnnealingSettings"),
+    "ChainSettings": ("energy.settings", "ChainSettings"),
     "CooperativeNet": ("models.cooperative", "CooperativeNet"),
-    "Denoising": ("energy.annealing", "Denoising"),
+    "Denoising": ("energy.settings", "Denoising"),
     "DescriptorNet": ("models.descriptor", "DescriptorNet"),
-    "EquilibriumMatching": ("energy.objectives", "EquilibriumMatching"),
-    "LangevinSettings": ("energy.langevin", "LangevinSettings"),
-    "MaximumLikelihood": ("energy.objectives", "MaximumLikelihood"),
+    "EquilibriumMatching": ("energy.settings", "EquilibriumMatching"),
+    "LangevinSettings": ("energy.settings", "LangevinSettings"),
+    "MaximumLikelihood": ("energy.settings", "MaximumLikelihood"),
     "list_presets": ("zoo.presets", "list_presets"),
     "load": ("zoo.presets", "load"),
     "meshes": ("shapes.surfaces", None),
@@ -67,6 +71,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'descnet3d' has no attribute {name!r}")
     module, attribute = _HOMES[name]
+    if module.startswith("models."):
+        from descnet3d import startup
+
+        startup.import_keras()
     home = importlib.import_module(f"descnet3d.{module}")
     return home if attribute is None else getattr(home, attribute)
 

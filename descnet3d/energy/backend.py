@@ -1,15 +1,18 @@
-"""The one seam that tells TensorFlow from PyTorch: gradients, and how a loop is compiled.
+"""What tells TensorFlow from PyTorch: gradients, and how a loop is compiled.
 
 Everything else in the package is written with `keras.ops`, which has no gradients.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+
+from descnet3d.energy import together
 
 SUPPORTED = ("tensorflow", "torch")
 
@@ -110,27 +113,100 @@ def gradients(
     ]
 
 
-def apply_gradients(
-    optimizer: keras.optimizers.Optimizer, gradients: Sequence[Any], variables: Sequence[Any]
-) -> None:
-    """One step of the optimizer, outside any automatic differentiation."""
+def descend(
+    function: Callable[[], tuple[Any, Any]],
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+) -> Any:
+    """One step of an optimizer down a loss, which is scaled as the optimizer has it.
+
+    Replicas of a `tf.distribute` strategy, or processes of `torch.distributed`, take the step
+    together: each down the mean of all their gradients.
+
+    Args:
+        function: takes nothing; returns the scalar loss and anything else worth keeping.
+        optimizer: built on these variables.
+        variables: what it moves.
+
+    Returns:
+        What the function returned beside the loss.
+    """
+
+    def scaled() -> tuple[Any, Any]:
+        loss, extra = function()
+        return optimizer.scale_loss(loss), extra
+
+    extra, found = gradients(scaled, variables)
     if keras.backend.backend() == "torch":
         import torch
 
         with torch.no_grad():
-            optimizer.apply(list(gradients), list(variables))
-    else:
-        optimizer.apply(list(gradients), list(variables))
+            optimizer.apply(together.averaged(found), list(variables))
+        return extra
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        found = replica.all_reduce(tf.distribute.ReduceOp.MEAN, found)
+        # Keras sums over the replicas after it has clipped each one's gradients to the norm that
+        # is meant for those of the whole batch.
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner._all_reduce_sum_gradients = lambda pairs: pairs
+    optimizer.apply(found, list(variables))
+    return extra
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_known_shape(batch: Any, grid: tuple[int, ...]) -> Any:
+    """A batch of a generator, whose tensors don't tell their shape, as one of grids that do.
+
+    Args:
+        batch: `[n, D, H, W]`, with or without a last axis of length 1; anything with a shape.
+        grid: the `(D, H, W)` that is expected. Other grids are an error as soon as they come, where
+            the shape is not known before.
+
+    Returns:
+        The same batch.
+    """
+    if keras.backend.backend() != "tensorflow" or not hasattr(batch.shape, "rank"):
+        return batch
+    if batch.shape.rank is not None and None not in batch.shape[1:]:
+        return batch
+    import tensorflow as tf
+
+    shape = tf.TensorShape([None, *grid] + [1] * (batch.shape.rank == 5))
+    if not batch.shape.is_compatible_with(shape):
+        return batch
+    return tf.ensure_shape(batch, shape)
+
+
+def compiled(function: Callable[..., Any], *, differentiable: bool = False) -> Callable[..., Any]:
     """The function, compiled as this package compiles loops.
 
-    TensorFlow traces a plain graph. It is never handed to XLA: on a CPU, XLA runs the small strided
-    convolutions of these networks up to 300 times slower. PyTorch runs as it is.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+    TensorFlow traces a plain graph, for any number of rows but a graph for each grid: code may ask
+    for the sides of what it gets. It is never handed to XLA: on a CPU, XLA runs the small strided
+    convolutions of these networks up to 300 times slower. PyTorch runs it as it is, and keeps
+    nothing for gradients with respect to weights.
 
+    Args:
+        function: of tensors whose first axis counts rows, and of tuples of such, or None.
+        differentiable: whether what it returns may itself be differentiated. The gradients that it
+            takes (`value_and_input_gradient`) need no such thing.
+    """
+    if keras.backend.backend() == "torch" and not differentiable:
+        import torch
+
+        return torch.no_grad()(function)
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    @functools.cache
+    def traced(sides: tuple[tuple[int, ...], ...]) -> Callable[..., Any]:
         return tf.function(function, jit_compile=False, reduce_retracing=True)
-    return function
+
+    def call(*arguments: Any) -> Any:
+        return traced(
+            tuple(tuple(each.shape[1:]) for each in tf.nest.flatten(arguments) if each is not None)
+        )(*arguments)
+
+    return call

@@ -87,3 +87,36 @@ def expand_blocks(means: Any, grid: tuple[int, ...]) -> Any:
     for axis, side in enumerate(grid, start=1):
         means = ops.repeat(means, side // means.shape[axis], axis=axis)
     return means
+
+
+def visible_voxels(observed: Any, visible: Any) -> VisibleVoxels:
+    """What is known of observed shapes, given the voxels that can be seen.
+
+    Args:
+        observed: `[n, D, H, W, 1]` in model space.
+        visible: bool, of this shape or without the last axis; None where a batch does not say.
+
+    Raises:
+        ValueError: when the batch doesn't say.
+    """
+    if visible is None:
+        raise ValueError(
+            "recovery is trained on batches that say which voxels are visible: fit an array "
+            'of shapes, or a dataset of {"occupancy": ..., "visible": ...}, both [n, D, H, W].'
+        )
+    visible = ops.cast(visible, "bool")
+    if len(visible.shape) == 4:
+        visible = ops.expand_dims(visible, -1)
+    return VisibleVoxels(observed, visible)
+
+
+def averages(observed: Any, ratio: int) -> BlockMeans:
+    """What is known of observed shapes `[n, D, H, W, 1]`: averages of blocks of a side.
+
+    Raises:
+        ValueError: when blocks don't fill the grid.
+    """
+    grid = tuple(observed.shape[1:4])
+    if any(side % ratio for side in grid):
+        raise ValueError(f"ratio must divide the grid {grid}, but it is {ratio}.")
+    return BlockMeans(block_means(observed, tuple(side // ratio for side in grid)))

@@ -2,59 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from descnet3d.energy import backend
-
-
-@dataclass(frozen=True)
-class LangevinSettings:
-    """How Langevin dynamics runs.
-
-    Attributes:
-        num_steps: the number of steps, l in the paper.
-        step_size: √Δτ, in model space (occupied and empty voxels are 1 apart).
-        temperature: the noise's variance relative to eq. 3; 1 samples exp(-E), 0 descends E.
-        initial_std: the standard deviation of the noise that fresh chains start from.
-        rounds: how many runs the steps are shared out to. Each run but the first starts from
-            `contraction` times where the last one ended, as the reference's own drift would move
-            it: details fade before the whole does, and are decided anew under the same whole.
-        contraction: that factor.
-    """
-
-    num_steps: int = 20
-    step_size: float = 0.1
-    temperature: float = 1.0
-    initial_std: float = 0.5
-    rounds: int = 1
-    contraction: float = 0.3
-
-    def __post_init__(self) -> None:
-        """Refuse settings that no dynamics can run with."""
-        if not isinstance(self.num_steps, int) or self.num_steps < 1:
-            raise ValueError(f"num_steps must be a positive integer, but it is {self.num_steps!r}.")
-        if not (math.isfinite(self.step_size) and self.step_size > 0):
-            raise ValueError(f"step_size must be positive, but it is {self.step_size!r}.")
-        for name in ("temperature", "initial_std"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be 0 or more, but it is {value!r}.")
-        if not isinstance(self.rounds, int) or self.rounds < 1:
-            raise ValueError(f"rounds must be a positive integer, but it is {self.rounds!r}.")
-        if not 0 < self.contraction <= 1:
-            raise ValueError(f"contraction must be in (0, 1], but it is {self.contraction!r}.")
-
-    def steps_of_rounds(self) -> list[int]:
-        """How many steps each round has: as equal as can be, the longer ones first, none empty."""
-        rounds = min(self.rounds, self.num_steps)
-        shared, more = divmod(self.num_steps, rounds)
-        return [shared + (index < more) for index in range(rounds)]
 
 
 class LangevinDiagnostics(NamedTuple):

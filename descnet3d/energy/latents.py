@@ -19,6 +19,21 @@ def draw(num: int, length: int, seed: int | None = None) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((num, length), dtype=np.float32)
 
 
+def as_latents(values: Any, length: int, name: str = "latents") -> np.ndarray:
+    """A user's latents, float32 `[n, length]`, or a ValueError that says what they are instead."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be real numbers, but they are {array.dtype}.")
+    array = array.astype(np.float32)
+    if array.ndim != 2 or not len(array) or array.shape[1] != length:
+        raise ValueError(
+            f"{name} must have the shape [n, {length}], but they have {list(array.shape)}."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but some are not.")
+    return array
+
+
 def path(a: np.ndarray, b: np.ndarray, steps: int, kind: str = "spherical") -> np.ndarray:
     """Latents on the way from one to another, both included.
 

@@ -13,7 +13,9 @@ from keras import ops
 from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import backend
 from descnet3d.energy.constraints import Constraint
-from descnet3d.energy.langevin import LangevinDiagnostics, LangevinSettings, langevin_dynamics
+from descnet3d.energy.langevin import LangevinDiagnostics, langevin_dynamics
+from descnet3d.energy.settings import LangevinSettings
+from descnet3d.progress import bar as progress_bar
 
 # Long runs are cut into compiled pieces of this many steps, so that their progress can be shown.
 STEPS_PER_PIECE = 10
@@ -87,7 +89,7 @@ class LangevinSampler:
             settings = replace(settings, num_steps=int(num_steps))
         self.reseed(seed_of(seed))
         steps = -(-num // batch_size) * settings.num_steps
-        bar = keras.utils.Progbar(steps, unit_name="step") if progress else None
+        bar = progress_bar(steps, "step") if progress else None
         parts = []
         for start in range(0, num, batch_size):
             rows, held = slice(start, start + batch_size), None
@@ -104,6 +106,8 @@ class LangevinSampler:
                     "Langevin dynamics ran off to values that are not finite: take a sampling "
                     f"step_size smaller than {settings.step_size}."
                 )
+        if bar is not None:
+            bar.close()
         return np.concatenate(parts)
 
     def _rounds(
@@ -111,7 +115,7 @@ class LangevinSampler:
         positions: Any,
         settings: LangevinSettings,
         constraint: Constraint | None,
-        bar: keras.utils.Progbar | None,
+        bar: Any | None,
     ) -> Any:
         for index, steps in enumerate(settings.steps_of_rounds()):
             if index:
@@ -127,7 +131,7 @@ class LangevinSampler:
         initial: Any,
         settings: LangevinSettings,
         constraint: Constraint | None = None,
-        bar: keras.utils.Progbar | None = None,
+        bar: Any | None = None,
     ) -> tuple[Any, LangevinDiagnostics]:
         """One round of Langevin dynamics.
 
@@ -155,7 +159,7 @@ class LangevinSampler:
             )
             pieces.append([ops.convert_to_numpy(values) for values in diagnostics])
             if bar is not None:
-                bar.add(steps)
+                bar.update(steps)
         return positions, LangevinDiagnostics(*map(np.concatenate, zip(*pieces, strict=True)))
 
     def _compile_piece(self, num_steps: int, noisy: bool) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -11,21 +12,25 @@ import numpy as np
 from keras import ops
 
 from descnet3d.energy import backend
-from descnet3d.energy.annealing import AnnealedSampler, AnnealingSettings, Denoising, signal_of
-from descnet3d.models.batches import VoxelBatches
+from descnet3d.energy.annealing import AnnealedSampler, draw_levels, level_weights, signal_of
+from descnet3d.energy.settings import AnnealingSettings, Denoising
+from descnet3d.models.conditional_energy import ConditionalEnergy
+from descnet3d.models.conditional_network import with_conditions
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.features import PooledResponses
+from descnet3d.models.latent_model import LatentModel
 from descnet3d.shapes import warps
-from descnet3d.shapes.occupancy import as_labels, as_occupancy
+from descnet3d.shapes.occupancy import as_labels
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class AnnealedDescriptor(EnergyBasedModel):
+class AnnealedDescriptor(LatentModel, EnergyBasedModel):
     """An energy of noisy shapes of several categories, E(Y | c, level) = ‖Y‖²/2s² - f.
 
     At a noise-to-signal level, s = (1 - g)·`reference_std` with g = 1 / (1 + level) is the standard
     deviation of the noise in Y. The shapes of a category are sampled by annealed Langevin dynamics
-    from pure noise down to clean shapes (`energy.annealing`).
+    from pure noise down to clean shapes (`energy.annealing`). Latents are the noise of a chain
+    that gets no other after it: such chains lead from noise to shape, and back.
 
     Args:
         network: f; maps shapes `[n, D, H, W, 1]`, conditions `[n, c + 6]` and levels `[n, 1]`
@@ -68,42 +73,45 @@ class AnnealedDescriptor(EnergyBasedModel):
         self.network = network
         self.reference_std = float(reference_std)
         self.sampling = sampling or AnnealingSettings()
+        self.num_latents = math.prod(self.grid)
         self.sampling_noise = keras.random.SeedGenerator(seed)
         self._pooled = PooledResponses(network, self._network_inputs)
-        self._compiled_energy = backend.compiled(self.energy_of)
-        self._condition_of(category, 1)
+        self.condition_of(category, 1)
+        self._draw_by(field)
+
+    def _draw_by(self, field: keras.Model | None) -> None:
+        """Take a field, and build the energy and its sampler."""
         self.field = field
-        self._odds = _odds_of(field or network)
-        draws = {"energy": self.drawn_by_energy, "odds": self.drawn_by_odds}
+        self.conditional = ConditionalEnergy(self.network, field, self.reference_std)
+        self._compiled_energy = backend.compiled(self.conditional.energy_of, differentiable=True)
+        self.cross_entropy = backend.compiled(self.conditional.cross_entropy)
+        draws = {
+            "energy": self.conditional.drawn_by_energy,
+            "odds": self.conditional.drawn_by_odds,
+        }
         self.sampler = AnnealedSampler(draws, self.grid, self.reference_std, self.sampling_noise)
 
     def bound_to(self, category: str | None) -> Self:
         """The same model, with the same weights, for one category; None for all of them."""
-        bound = type(self)(
-            self.network,
-            self.classes,
-            field=self.field,
-            voxel_mean=self.voxel_mean,
-            reference_std=self.reference_std,
-            sampling=self.sampling,
-            category=category,
-            seed=self.seed,
-        )
+        told = {**self.settings, "category": category, "seed": self.seed}
+        bound = self.of_parts(self.parts, told)
         bound.preset = dict(self.preset)
         return bound
 
     def with_categories(self, names: Sequence[str]) -> Self:
-        """The same model, or one that knows new categories as well.
+        """A model to train, which knows new categories as well, and draws what this one draws.
+
+        It has one network, which begins as what draws this model's shapes; an energy is to be
+        fitted to it again.
 
         Args:
-            names: categories; a new one is told to the network by the mean of what those that it
-                knows are told by, until it has learned.
+            names: categories; a new one is told to the network by what the category that this
+                model is bound to is told by, or by the mean of all, until it has learned.
         """
         new = [name for name in names if name not in self.classes]
-        if not new:
-            return self
+        like = self.classes.index(self.category) if self.category else None
         return type(self)(
-            _with_conditions(self.network, len(self.classes), len(new)),
+            with_conditions(self.field or self.network, len(self.classes), len(new), like),
             (*self.classes, *new),
             voxel_mean=self.voxel_mean,
             reference_std=self.reference_std,
@@ -111,70 +119,7 @@ class AnnealedDescriptor(EnergyBasedModel):
             seed=self.seed,
         )
 
-    # --- The model ---------------------------------------------------------------------------
-
-    def score_of(self, positions: Any, condition: Any, level: Any) -> Any:
-        """f(Y | c, level), `[n]`.
-
-        Args:
-            positions: Y, `[n, D, H, W, 1]` in model space, as the level's path has them.
-            condition: `[n, c + 6]`: categories, one-hot, or zeros where none is told; then how the
-                shape was warped (`shapes.warps`), or zeros.
-            level: noise-to-signal, `[n, 1]`.
-        """
-        score = self.network([positions, condition, level], training=False)
-        return ops.cast(ops.reshape(score, (-1,)), "float32")
-
-    def energy_of(self, positions: Any, condition: Any, level: Any) -> Any:
-        """E(Y | c, level) = ‖Y‖²/2s² - f(Y | c, level), `[n]` (eq. 1); as in `score_of`."""
-        variance = ops.square(self._noise_std(level))[:, 0]
-        square = ops.sum(ops.square(positions), axis=(1, 2, 3, 4))
-        return square / (2 * variance) - self.score_of(positions, condition, level)
-
-    def drawn_by_energy(
-        self, positions: Any, condition: Any, level: Any, guidance: Any = None
-    ) -> Any:
-        """The shapes X̂ = (Y - s²·∂E/∂Y)/g, to which the energy descends from noisy ones.
-
-        With guidance, that is (1 + guidance)·E(Y | c) - guidance·E(Y).
-        """
-
-        def energy(moved: Any) -> Any:
-            found = self.energy_of(moved, condition, level)
-            if guidance is not None:
-                untold = self.energy_of(moved, ops.zeros_like(condition), level)
-                found = found + guidance * (found - untold)
-            return found
-
-        _, gradient = backend.value_and_input_gradient(energy, positions)
-        return self._descended(positions, gradient, level)
-
-    def drawn_by_odds(
-        self, positions: Any, condition: Any, level: Any, guidance: Any = None
-    ) -> Any:
-        """The mean of independent voxels with the network's odds, after noisy ones were seen."""
-        odds = self._odds([positions, condition, level], training=False)
-        if guidance is not None:
-            untold = self._odds([positions, ops.zeros_like(condition), level], training=False)
-            odds = odds + guidance * (odds - untold)
-        return self._mean_of(self._posterior(odds, positions, level))
-
-    def _noise_std(self, level: Any) -> Any:
-        return (1.0 - signal_of(level)) * self.reference_std
-
-    def _descended(self, positions: Any, gradient: Any, level: Any) -> Any:
-        step = _spread(ops.square(self._noise_std(level)))
-        return (positions - step * gradient) / _spread(signal_of(level))
-
-    def _posterior(self, odds: Any, positions: Any, level: Any) -> Any:
-        """The odds of each voxel after its own noisy value was seen, too."""
-        own = 2.0 * signal_of(level) * self.reference_std / ops.square(self._noise_std(level))
-        return odds + _spread(own) * positions
-
-    def _mean_of(self, odds: Any) -> Any:
-        return self.reference_std * ops.tanh(0.5 * odds)
-
-    def _condition_of(self, category: str | None, count: int) -> np.ndarray:
+    def condition_of(self, category: str | None, count: int) -> np.ndarray:
         """Rows that tell a category, the model's own one, or none, and no warp.
 
         Raises:
@@ -226,22 +171,73 @@ class AnnealedDescriptor(EnergyBasedModel):
 
     def _energy_at_the_end(self, shapes: Any, category: str | None) -> Any:
         """The energy of clean shapes in model space, at the middle of the last level's path."""
-        count, level = shapes.shape[0], self.sampling.last_level
-        condition = ops.convert_to_tensor(self._condition_of(category, count))
+        count, level = ops.shape(shapes)[0], self.sampling.last_level
+        condition = ops.repeat(self.condition_of(category, 1), count, axis=0)
         levels = ops.full((count, 1), level)
         return self._compiled_energy(signal_of(level) * shapes, condition, levels)
+
+    def watch(
+        self, *, category: str | None = None, seed: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Langevin dynamics as it forms one shape, step by step.
+
+        Args:
+            category: as in `synthesize`.
+            seed: as in `synthesize`.
+
+        Yields:
+            Occupancy in [0, 1], float32 `[D, H, W]`: noise in which the shape appears. The last is
+            what `synthesize(1)` gives.
+        """
+        told = self._told(category, 1)
+        for positions in self.sampler.watch(self.sampling, seed, **told):
+            [shape] = self.to_occupancy(positions)
+            yield shape
 
     def _told(self, category: str | None, num: int, known: bool = False) -> dict[str, Any]:
         """The condition of each shape; all categories in turn where nothing is asked or known."""
         if category is not None or self.category is not None or known:
-            return {"condition": self._condition_of(category, num)}
-        each = np.concatenate([self._condition_of(name, 1) for name in self.classes])
+            return {"condition": self.condition_of(category, num)}
+        each = np.concatenate([self.condition_of(name, 1) for name in self.classes])
         return {"condition": each[np.arange(num) % len(each)]}
 
     @property
     def _revision(self) -> AnnealingSettings:
         """Given shapes are noised to a level at which what they are is decided."""
         return replace(self.sampling, first_level=self.sampling.revision_level)
+
+    # --- Latents -----------------------------------------------------------------------------
+
+    @property
+    def encoding_steps(self) -> int:
+        """As many as there are levels."""
+        return self.sampling.num_steps
+
+    @property
+    def _led_by_first_noise(self) -> AnnealingSettings:
+        """Chains without any noise but the first: the same noise, the same shape."""
+        return replace(self.sampling, fresh_noise=0.0, settle_level=0.0, random_above=math.inf)
+
+    def _shapes_of(
+        self, latents: np.ndarray, category: str | None, drawn: bool, progress: bool
+    ) -> np.ndarray:
+        told = self._told(category, len(latents), known=not drawn)
+        noise = latents.reshape(-1, *self.grid, 1)
+        return self.to_occupancy(
+            self.sampler.sample(
+                len(noise), self._led_by_first_noise, noise=noise, progress=progress, **told
+            )
+        )
+
+    def _latents_of(self, shapes: np.ndarray, num_steps: int, category: str | None) -> np.ndarray:
+        told = self._told(category, len(shapes), known=True)
+        positions = ops.convert_to_numpy(self.to_model_space(shapes))
+        settings = self._led_by_first_noise.with_steps(num_steps)
+        return self.sampler.noise_of(positions, settings, **told).reshape(len(shapes), -1)
+
+    def _summed(self, latents: np.ndarray) -> np.ndarray:
+        """As long as noise is."""
+        return latents * (math.sqrt(len(latents)) / max(float(np.linalg.norm(latents)), 1e-12))
 
     # --- Training ----------------------------------------------------------------------------
 
@@ -254,14 +250,22 @@ class AnnealedDescriptor(EnergyBasedModel):
             optimizer: a Keras optimizer; None stands for Adam(1e-3) with averaged weights and
                 clipped gradients.
             denoising: the objective. Where the energy is learned and there is no field yet, a
-                frozen copy of the network, as it is now, becomes the field.
+                frozen copy of the network, as it is now, becomes the field. Where the odds are
+                learned, the field becomes the network, and an energy is to be fitted to it again.
             keras_arguments: passed on to `keras.Model.compile`.
         """
         self.denoising = denoising or Denoising()
         if self.denoising.learns == "energy" and self.field is None:
-            self.field = keras.models.clone_model(self.network)
-            self.field.set_weights(self.network.get_weights())
-            self._odds = _odds_of(self.field)
+            field = keras.models.clone_model(self.network)
+            field.set_weights(self.network.get_weights())
+            self._draw_by(field)
+        elif self.field is not None and self.denoising.learns == "odds":
+            # Its network may be another one than the energy's, which is to be fitted to it again.
+            self.network.trainable = False
+            self.network = self.field
+            self.network.trainable = True
+            self._pooled = PooledResponses(self.network, self._network_inputs)
+            self._draw_by(None)
         if self.field is not None:
             self.field.trainable = False
         if optimizer is None:
@@ -271,112 +275,67 @@ class AnnealedDescriptor(EnergyBasedModel):
         names = {"odds": ["cross_entropy"], "energy": ["gradient_error"]}[self.denoising.learns]
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self.test_trackers = {}
-        keras.Model.compile(self, optimizer=optimizer, **keras_arguments)
-        self.optimizer.build(self.trainable_variables)
+        super().compile(optimizer, **keras_arguments)
 
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        batch_size: int = 8,
-        mirror_axes: Any = (),
-        **keras_arguments: Any,
-    ) -> keras.callbacks.History:
-        """Train on shapes of the categories.
+    @property
+    def objectives(self) -> dict[str, Any]:
+        """What the network learns by."""
+        return {"denoising": self.denoising}
 
-        Args:
-            x: occupancy in [0, 1], `[n, D, H, W]`, or a dataset of batches of it with labels.
-            y: integers `[n]`, an index into `classes` for each shape; a model that is bound to a
-                category needs none.
-            batch_size: shapes a batch.
-            mirror_axes: axes along which shapes are mirrored at random: of all shapes, or a
-                mapping from categories to theirs.
-            keras_arguments: passed on to `ShapeModel.fit`.
+    def _labels_of(self, y: Any, count: int) -> np.ndarray:
+        if y is None and self.category is None:
+            raise ValueError("y missing: give one label a shape, an index into model.classes.")
+        if y is None:
+            y = np.full(count, self.classes.index(self.category))
+        return as_labels(y, count, len(self.classes), "y")
 
-        Returns:
-            The Keras history.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid, or the labels not
-                theirs.
-        """
-        if getattr(self, "optimizer", None) is None:
-            self.compile()
-        if isinstance(x, np.ndarray | list):
-            shapes = as_occupancy(x, "x", self.grid)
-            if y is None and self.category is None:
-                raise ValueError("y missing: give one label a shape, an index into model.classes.")
-            own = self.classes.index(self.category) if self.category else 0
-            labels = np.full(len(shapes), own) if y is None else y
-            labels = as_labels(labels, len(shapes), len(self.classes), "y")
-            if isinstance(mirror_axes, Mapping):
-                mirror_axes = {
-                    self.classes.index(name): axes
-                    for name, axes in mirror_axes.items()
-                    if name in self.classes
-                }
-            x = VoxelBatches(
-                shapes,
-                batch_size,
-                seed=self.seed,
-                mirror_axes=mirror_axes,
-                labels=labels,
-                warped=self.denoising.warped,
-            )
-            # Keras would shuffle the batches once more, by a state that no checkpoint holds.
-            keras_arguments["shuffle"] = False
-        return super().fit(x, **keras_arguments)
+    def _varied(self, mirror_axes: Any) -> dict[str, Any]:
+        """Warped, and mirrored as each shape's category may be."""
+        if isinstance(mirror_axes, Mapping):
+            mirror_axes = {
+                self.classes.index(name): axes
+                for name, axes in mirror_axes.items()
+                if name in self.classes
+            }
+        return {"mirror_axes": mirror_axes, "warped": self.denoising.warped}
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of descent on the denoising loss of a batch."""
         noised = self._noised(data, self.training_noise, self.denoising.untold)
         name, loss_of = self._loss()
+        weights = level_weights(self.denoising, noised[2])[:, 0]
 
         def objective() -> tuple[Any, Any]:
-            loss = loss_of(*noised)
-            return loss, ops.stop_gradient(loss)
+            losses = loss_of(*noised)
+            return ops.mean(weights * losses), ops.stop_gradient(ops.mean(losses))
 
-        loss, gradients = backend.gradients(objective, self.trainable_variables)
-        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
-        return self._update_trackers({name: loss})
+        loss = backend.descend(objective, self.optimizer, self.trainable_variables)
+        return self._track({name: loss}, noised[0])
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The denoising loss of held-out shapes, whose categories are all told."""
         name, loss_of = self._loss()
-        loss = ops.stop_gradient(loss_of(*self._noised(data, self.sampling_noise, 0.0)))
-        return self._update_trackers({name: loss})
+        noised = self._noised(data, self.sampling_noise, 0.0)
+        return self._track({name: ops.mean(loss_of(*noised))}, noised[0])
 
     def _loss(self) -> tuple[str, Any]:
         if self.denoising.learns == "odds":
-            return "cross_entropy", self._cross_entropy
-        return "gradient_error", self._gradient_error
-
-    def _cross_entropy(self, positions: Any, condition: Any, level: Any, observed: Any) -> Any:
-        odds = self._posterior(self._odds([positions, condition, level]), positions, level)
-        return ops.mean(keras.losses.binary_crossentropy(observed, odds, from_logits=True))
-
-    def _gradient_error(self, positions: Any, condition: Any, level: Any, observed: Any) -> Any:
-        target = ops.stop_gradient(self.drawn_by_odds(positions, condition, level))
-        _, gradient = backend.value_and_input_gradient(
-            lambda moved: self.energy_of(moved, condition, level), positions, differentiable=True
-        )
-        drawn = self._descended(positions, gradient, level)
-        return ops.mean(ops.square((drawn - target) / self.reference_std))
+            return "cross_entropy", self.conditional.cross_entropy
+        return "gradient_error", self.conditional.gradient_error
 
     def _noised(
         self, data: Any, noise: keras.random.SeedGenerator, untold: float
     ) -> tuple[Any, Any, Any, Any]:
         """Positions on the paths of a batch, their conditions and levels, and the occupancy."""
-        shapes, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        shapes, labels = self.unpacked(data)
         told: Any = None
         if isinstance(shapes, dict):
-            shapes, told = shapes["occupancy"], shapes["warps"]
+            shapes, told = shapes["occupancy"], shapes.get("warps")
         observed = self.observed_of(shapes)
         count = ops.shape(observed)[0]
         if labels is None:
             category = ops.broadcast_to(
-                self._condition_of(None, 1)[:, : len(self.classes)], (count, len(self.classes))
+                self.condition_of(None, 1)[:, : len(self.classes)], (count, len(self.classes))
             )
         else:
             category = ops.one_hot(ops.cast(labels, "int32"), len(self.classes), dtype="float32")
@@ -384,10 +343,8 @@ class AnnealedDescriptor(EnergyBasedModel):
         category = category * ops.cast(is_told, "float32")
         warp = ops.zeros((count, warps.NUMBERS)) if told is None else ops.cast(told, "float32")
         condition = ops.concatenate([category, warp], axis=1)
-        level = self.denoising.draw_levels(count, noise)
-        signal = _spread(signal_of(level))
-        normal = self.reference_std * keras.random.normal(ops.shape(observed), seed=noise)
-        positions = signal * observed + (1.0 - signal) * normal
+        level = draw_levels(self.denoising, count, noise)
+        positions = self.conditional.noised(observed, level, noise)
         return positions, condition, level, observed + self.voxel_mean
 
     # --- Saving ------------------------------------------------------------------------------
@@ -421,30 +378,3 @@ class AnnealedDescriptor(EnergyBasedModel):
             category=settings["category"],
             seed=settings.get("seed", 0),
         )
-
-
-def _odds_of(network: keras.Model) -> keras.Model:
-    """The network as far as the voxels' odds."""
-    return keras.Model(network.inputs, network.get_layer("log_odds").output)
-
-
-def _with_conditions(network: keras.Model, known: int, new: int) -> keras.Model:
-    """The network with so many more conditions after those that it knows."""
-    config = network.get_config()
-    for layer in config["layers"]:
-        if layer["name"] == "condition":
-            layer["config"]["batch_shape"] = [None, network.input_shape[1][1] + new]
-        layer.pop("build_config", None)
-    larger = keras.Model.from_config(config)
-    for ours, theirs in zip(larger.variables, network.variables, strict=True):
-        value = ops.convert_to_numpy(theirs)
-        if ours.shape != theirs.shape:
-            mean = np.repeat(value[:known].mean(axis=0, keepdims=True), new, axis=0)
-            value = np.concatenate([value[:known], mean, value[known:]])
-        ours.assign(value)
-    return larger
-
-
-def _spread(numbers: Any) -> Any:
-    """One number a shape, `[n, 1]`, for all its voxels."""
-    return ops.reshape(numbers, (-1, 1, 1, 1, 1))

@@ -78,23 +78,23 @@ class Autoencoder(ShapeModel):
             keras_arguments: passed on to `keras.Model.compile`.
         """
         self.trackers = {name: keras.metrics.Mean(name=name) for name in self.names}
-        super().compile(optimizer=optimizer or keras.optimizers.Adam(1e-3), **keras_arguments)
-        self.optimizer.build(self.trainable_variables)
+        super().compile(optimizer or keras.optimizers.Adam(1e-3), **keras_arguments)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of descent on the loss."""
-        observed = self.observed_of(keras.utils.unpack_x_y_sample_weight(data)[0])
-        measured, gradients = backend.gradients(
-            lambda: self.loss_of(observed, self.training_noise), self.trainable_variables
+        observed = self.observed_of(self.unpacked(data)[0])
+        measured = backend.descend(
+            lambda: self.loss_of(observed, self.training_noise),
+            self.optimizer,
+            self.trainable_variables,
         )
-        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
-        return self._update_trackers(measured)
+        return self._track(measured, observed)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The same loss of held-out shapes."""
-        observed = self.observed_of(keras.utils.unpack_x_y_sample_weight(data)[0])
+        observed = self.observed_of(self.unpacked(data)[0])
         _, measured = self.loss_of(observed, self.training_noise)
-        return self._update_trackers(measured)
+        return self._track(measured, observed)
 
     def loss_of(
         self, observed: Any, noise: keras.random.SeedGenerator

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -21,6 +22,10 @@ def conditional(
     code: int = 320,
     blocks: int = 3,
     told: int = 64,
+    cells: int = 48,
+    cell_blocks: int = 2,
+    voxels: int = 16,
+    voxel_blocks: int = 2,
     reference_std: float = 0.5,
 ) -> keras.Model:
     """The log evidence of a noisy shape under independent voxels, whose odds a network draws.
@@ -36,7 +41,9 @@ def conditional(
 
     The log odds come from what each patch shows (`patch_responses`), what a code of all of them
     says of the whole (`code_2`), and blocks in which a patch sees its neighbours and the patches
-    at its mirrored places. Condition and level scale and shift the responses of every block.
+    at its mirrored places. These odds tell the whole; convolutions on cells of 2³ voxels and on
+    the voxels themselves, which see noise, odds and what the patches know, then close surfaces and
+    join thin parts. Condition and level scale and shift the responses of every block.
 
     Args:
         size: the grid's side, in voxels; a multiple of `patch`.
@@ -49,6 +56,10 @@ def conditional(
         code: the length of the code.
         blocks: how many blocks follow the code.
         told: the length of what condition and level become.
+        cells: responses of a cell of 2³ voxels.
+        cell_blocks: how many blocks on cells.
+        voxels: responses of a voxel; 0 leaves the odds as the patches tell them.
+        voxel_blocks: how many blocks on voxels.
         reference_std: half the distance of an occupied from an empty voxel in model space.
 
     Returns:
@@ -56,59 +67,78 @@ def conditional(
         `[n, 1]` with the score `[n, 1]` and the intermediate `log_odds` `[n, D, H, W, 1]`.
 
     Raises:
-        ValueError: when patches don't fill the grid.
+        ValueError: when patches don't fill the grid, or cells no patch.
     """
+    if voxels and patch % 2:
+        raise ValueError(
+            f"patch must be even, since voxels is {voxels} and cells have a side of 2, but it is "
+            f"{patch}."
+        )
     if size % patch:
         raise ValueError(
             f"the grid's side must be a multiple of {patch} for this network, but it is {size}."
         )
-    side, volume = size // patch, patch**3
+    side = size // patch
     count = side**3
     shapes = keras.Input((size, size, size, 1), name="shapes")
     condition = keras.Input((conditions,), name="condition")
     level = keras.Input((1,), name="level")
 
     known = _known(condition, level, told)
-    noisy = layers.Rescaling(1 / reference_std, name="in_reference_units")(shapes)
-    patches = layers.Reshape((side, patch) * 3, name="cut")(noisy)
-    patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
-    patches = layers.Reshape((count, volume), name="patches")(patches)
-    responses = layers.EinsumDense(
-        "npv,vw->npw", output_shape=(count, width), bias_axes="pw", name="patch_drive"
-    )(patches)
+    # What is summed over the voxels is float32 under any policy, and so is what goes into it.
+    noisy = layers.Rescaling(1 / reference_std, dtype="float32", name="in_reference_units")(shapes)
+    responses = _patch_drive(noisy, (side, patch), width)
     responses = responses + _for_patches(layers.Dense(width, name="patch_condition")(known))
     responses = layers.Activation("silu", name="patch_responses")(responses)
 
-    whole = layers.Dense(channels, name="patch_channels")(responses)
-    whole = layers.Flatten(name="flatten")(whole)
-    whole = layers.Dense(code, name="code_drive")(whole)
-    whole = whole + layers.Dense(code, name="code_condition")(known)
-    whole = layers.Activation("silu", name="code_1")(whole)
-    whole = layers.Dense(code, activation="silu", name="code_2")(whole)
-    whole = layers.Dense(count * channels, name="code_spread")(whole)
-    whole = layers.Reshape((count, channels), name="code_patches")(whole)
-    responses = responses + layers.Dense(width, name="code_responses")(whole)
+    responses = responses + _code(responses, known, count, width, channels, code)
     for number in range(1, blocks + 1):
         responses = _block(responses, known, side, width, context, hidden, f"block{number}")
 
     scale, shift = _scale_and_shift(known, width, 1, "drawn_condition")
-    drawn = layers.EinsumDense(
-        "npw,wv->npv",
-        output_shape=(count, volume),
-        bias_axes="pv",
-        kernel_initializer=_normal(0.02 / math.sqrt(width)),
-        bias_initializer=keras.initializers.Constant(-3.0),
-        name="drawn",
-    )(_normalized(responses, "drawn_normalized") * scale + shift)
-    odds = layers.Reshape((side, side, side, patch, patch, patch), name="cells")(drawn)
-    odds = layers.Permute((1, 4, 2, 5, 3, 6), name="scatter")(odds)
-    odds = layers.Reshape((size, size, size, 1), name="log_odds")(odds)
+    responses = _normalized(responses, "drawn_normalized") * scale + shift
+    odds = _drawn_patches(responses, (side, patch))
+    name = "patch_odds" if voxels else "log_odds"
+    odds = layers.Reshape((size, size, size, 1), dtype="float32", name=name)(odds)
 
     # How much a voxel's own noisy value says of it: 2g/(1 - g)² = 2(1 + level)/level².
-    own = ops.reshape(2.0 * (1.0 + level) / ops.square(level), (-1, 1, 1, 1, 1))
-    evidence = _log_cosh(0.5 * (odds + own * noisy)) - _log_cosh(0.5 * odds)
-    score = layers.Reshape((1,), name="score")(ops.sum(evidence, axis=(1, 2, 3)))
+    own = ops.reshape(2.0 * (1.0 + level) / ops.square(level), (-1, 1, 1, 1, 1)) * noisy
+    if voxels:
+        seen = ops.concatenate([noisy, ops.tanh(0.5 * odds), ops.tanh(0.5 * (odds + own))], axis=-1)
+        more = _voxel_odds(
+            seen, responses, known, (side, patch), (cells, cell_blocks), (voxels, voxel_blocks)
+        )
+        odds = layers.Add(dtype="float32", name="log_odds")([odds, more])
+    evidence = _log_cosh(0.5 * (odds + own)) - _log_cosh(0.5 * odds)
+    score = layers.Reshape((1,), dtype="float32", name="score")(ops.sum(evidence, axis=(1, 2, 3)))
     return keras.Model([shapes, condition, level], score, name="conditional")
+
+
+def with_conditions(
+    network: keras.Model, known: int, new: int, like: int | None = None
+) -> keras.Model:
+    """The network with so many more conditions after those that it knows.
+
+    Args:
+        network: as `conditional` builds it.
+        known: how many of its conditions are categories, which come first.
+        new: how many more there will be.
+        like: the category that new ones begin as; None for the mean of all.
+    """
+    config = network.get_config()
+    for layer in config["layers"]:
+        if layer["name"] == "condition":
+            layer["config"]["batch_shape"] = [None, network.input_shape[1][1] + new]
+        layer.pop("build_config", None)
+    larger = keras.Model.from_config(config)
+    larger.trainable = True  # whatever was frozen
+    for ours, theirs in zip(larger.variables, network.variables, strict=True):
+        value = ops.convert_to_numpy(theirs)
+        if ours.shape != theirs.shape:
+            begun = value[:known].mean(axis=0) if like is None else value[like]
+            value = np.concatenate([value[:known], np.tile(begun, (new, 1)), value[known:]])
+        ours.assign(value)
+    return larger
 
 
 def _known(condition: Any, level: Any, length: int) -> Any:
@@ -121,6 +151,45 @@ def _known(condition: Any, level: Any, length: int) -> Any:
         length, use_bias=False, kernel_initializer=_normal(0.1), name="condition_embedding"
     )(condition)
     return layers.Activation("silu", name="known")(noise + embedded)
+
+
+def _patch_drive(noisy: Any, grid: tuple[int, int], width: int) -> Any:
+    """What each patch's voxels say, `[n, p, width]`; `grid` as `_voxel_odds` takes it."""
+    (side, patch), count, volume = grid, grid[0] ** 3, grid[1] ** 3
+    patches = layers.Reshape((side, patch) * 3, name="cut")(noisy)
+    patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
+    patches = layers.Reshape((count, volume), name="patches")(patches)
+    return layers.EinsumDense(
+        "npv,vw->npw", output_shape=(count, width), bias_axes="pw", name="patch_drive"
+    )(patches)
+
+
+def _drawn_patches(responses: Any, grid: tuple[int, int]) -> Any:
+    """The odds of the voxels of all patches, `[n, d, s, d, s, d, s]`."""
+    (side, patch), width = grid, responses.shape[-1]
+    drawn = layers.EinsumDense(
+        "npw,wv->npv",
+        output_shape=(side**3, patch**3),
+        bias_axes="pv",
+        kernel_initializer=_normal(0.02 / math.sqrt(width)),
+        bias_initializer=keras.initializers.Constant(-3.0),
+        name="drawn",
+    )(responses)
+    odds = layers.Reshape((side, side, side, patch, patch, patch), name="patch_voxels")(drawn)
+    return layers.Permute((1, 4, 2, 5, 3, 6), name="scatter")(odds)
+
+
+def _code(responses: Any, known: Any, count: int, width: int, channels: int, code: int) -> Any:
+    """What a code of all patches says of the whole, to each patch."""
+    whole = layers.Dense(channels, name="patch_channels")(responses)
+    whole = layers.Flatten(name="flatten")(whole)
+    whole = layers.Dense(code, name="code_drive")(whole)
+    whole = whole + layers.Dense(code, name="code_condition")(known)
+    whole = layers.Activation("silu", name="code_1")(whole)
+    whole = layers.Dense(code, activation="silu", name="code_2")(whole)
+    whole = layers.Dense(count * channels, name="code_spread")(whole)
+    whole = layers.Reshape((count, channels), name="code_patches")(whole)
+    return layers.Dense(width, name="code_responses")(whole)
 
 
 def _block(
@@ -151,6 +220,67 @@ def _block(
     return responses + own
 
 
+def _voxel_odds(
+    seen: Any,
+    of_patches: Any,
+    known: Any,
+    grid: tuple[int, int],
+    cells: tuple[int, int],
+    voxels: tuple[int, int],
+) -> Any:
+    """What convolutions on cells of 2³ voxels, and on voxels, add to the odds of each voxel.
+
+    Args:
+        seen: what is known of each voxel, `[n, D, H, W, 3]`.
+        of_patches: the responses of the patches, `[n, p, w]`.
+        known: of condition and level.
+        grid: how many patches along an axis, and their side.
+        cells: responses of a cell, and blocks.
+        voxels: the same of a voxel.
+    """
+    (side, patch), (cell_width, cell_blocks), (width, blocks) = grid, cells, voxels
+    halves = patch // 2
+    drive = layers.Conv3D(width, 3, padding="same", name="voxel_drive")(seen)
+    told = layers.Dense(width, name="voxel_condition")(known)
+    fine = layers.Activation("silu", name="voxel_responses")(drive + _for_places(told))
+
+    coarse = layers.Conv3D(cell_width, 2, strides=2, name="cell_drive")(fine)
+    placed = layers.Dense(halves**3 * cell_width, name="cell_places")(of_patches)
+    placed = layers.Reshape((side,) * 3 + (halves**3 * cell_width,), name="cells_of_patches")(
+        placed
+    )
+    coarse = coarse + _unfolded(placed, halves, cell_width, "cell")
+    for number in range(1, cell_blocks + 1):
+        coarse = _near_block(coarse, known, cell_width, f"cell{number}")
+
+    spread = layers.Dense(8 * width, name="voxel_places")(coarse)
+    fine = fine + _unfolded(spread, 2, width, "voxel")
+    for number in range(1, blocks + 1):
+        fine = _near_block(fine, known, width, f"voxel{number}")
+    fine = layers.Activation("silu", name="voxel_last")(fine)
+    return layers.Dense(1, kernel_initializer="zeros", name="voxel_odds")(fine)
+
+
+def _near_block(responses: Any, known: Any, width: int, name: str) -> Any:
+    """Each place among its neighbours; adds to the responses."""
+    numbers = layers.Dense(2 * width, kernel_initializer="zeros", name=f"{name}_condition")(known)
+    scale, shift = (_for_places(part) for part in ops.split(numbers, 2, axis=-1))
+    seen = _normalized(responses, f"{name}_normalized") * (1.0 + scale) + shift
+    seen = layers.Conv3D(width, 3, padding="same", activation="silu", name=f"{name}_context")(seen)
+    own = layers.Dense(
+        width, kernel_initializer=_normal(0.5 / math.sqrt(width)), name=f"{name}_own"
+    )
+    return responses + own(seen)
+
+
+def _unfolded(responses: Any, times: int, width: int, name: str) -> Any:
+    """`[n, d, d, d, times³·w]`, each place unfolded to so many along each axis."""
+    side = responses.shape[1]
+    parts = layers.Reshape((side,) * 3 + (times,) * 3 + (width,), name=f"{name}_folded")(responses)
+    parts = layers.Permute((1, 4, 2, 5, 3, 6, 7), name=f"{name}_unfold")(parts)
+    return layers.Reshape((side * times,) * 3 + (width,), name=f"{name}_unfolded")(parts)
+
+
 def _normalized(responses: Any, name: str) -> Any:
     return layers.RMSNormalization(epsilon=1e-4, name=name)(responses)
 
@@ -164,6 +294,10 @@ def _scale_and_shift(known: Any, width: int, pairs: int, name: str) -> list[Any]
 
 def _for_patches(numbers: Any) -> Any:
     return ops.expand_dims(numbers, 1)
+
+
+def _for_places(numbers: Any) -> Any:
+    return ops.reshape(numbers, (-1, 1, 1, 1, numbers.shape[-1]))
 
 
 def _log_cosh(x: Any) -> Any:

@@ -14,22 +14,25 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d.arguments import require_positive_integer, seed_of
-from descnet3d.energy import backend, latents
-from descnet3d.energy.chains import ChainSettings
-from descnet3d.energy.conditions import Task
-from descnet3d.energy.langevin import LangevinSettings
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.energy import backend
+from descnet3d.energy.settings import (
+    ChainSettings,
+    EquilibriumMatching,
+    LangevinSettings,
+    MaximumLikelihood,
+)
+from descnet3d.energy.tasks import Condition
+from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.keras_model import Optimized
+from descnet3d.models.latent_model import LatentModel
 from descnet3d.models.latent_space import LatentSpace
 from descnet3d.models.learning import default_objectives
-from descnet3d.models.shape_model import Optimized
 from descnet3d.models.teaching import Teaching
-from descnet3d.shapes.occupancy import as_occupancy
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class CooperativeNet(DescriptorNet):
+class CooperativeNet(LatentModel, DescriptorNet):
     """A descriptor, and the generator Y = g(Z; α) + ε, Z ~ N(0, I), that it teaches.
 
     An iteration of training: shapes Ŷ = g(Z) of latents Z from the prior; l Langevin steps of the
@@ -159,7 +162,7 @@ class CooperativeNet(DescriptorNet):
         generator_optimizer: Any = None,
         likelihood: MaximumLikelihood | None = None,
         matching: EquilibriumMatching | None = None,
-        task: Task | None = None,
+        task: Condition | None = None,
         teaching: Teaching | None = None,
         **keras_arguments: Any,
     ) -> None:
@@ -206,8 +209,24 @@ class CooperativeNet(DescriptorNet):
         generator_optimizer = generator_optimizer or keras.optimizers.Adam(
             3e-4, use_ema=True, ema_momentum=0.99
         )
-        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
+        self.generator_optimizer = self._scaling(generator_optimizer)
         self.generator_optimizer.build(self._taught)
+
+    @property
+    def objectives(self) -> dict[str, Any]:
+        """What both networks learn by."""
+        taught = {"generator_optimizer": self.generator_optimizer, "teaching": self.teaching}
+        return {**super().objectives, **taught}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model as the one was that gave the configuration."""
+        config = self._compile_arguments(config)
+        saved = config["teaching"].anchor
+        if saved is not None:  # the encoder of a copy of the generator
+            parts = {**saved.parts, "generator": self.generator}
+            anchor = Autoencoder.of_parts(parts, {**saved.settings, "seed": saved.seed})
+            config["teaching"] = replace(config["teaching"], anchor=anchor)
+        self.compile(**config)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One iteration of the algorithm, line by line."""
@@ -231,62 +250,32 @@ class CooperativeNet(DescriptorNet):
         measured["regression_error"] = self._teach(latents, revised, observed)
         measured["revision"] = ops.sqrt(ops.mean(ops.square(revised - generated)))
         measured["diversity"] = ops.sqrt(ops.mean(ops.var(generated, axis=0)))
-        return self._update_trackers(measured)
+        return self._track(measured, observed)
 
     def _teach(self, latents: Any, revised: Any, observed: Any) -> Any:
         """One step of the regression of Ỹ on Z; the error before it."""
-        measured, gradients = backend.gradients(
+        return backend.descend(
             lambda: self.teaching.loss(self.space, latents, revised, observed, self.training_noise),
+            self.generator_optimizer,
             self._taught,
         )
-        backend.apply_gradients(self.generator_optimizer, gradients, self._taught)
-        return measured
 
     # --- What users ask of it ----------------------------------------------------------------
 
-    def draw_latents(self, num: int, seed: int | None = None) -> np.ndarray:
-        """Latents from the prior N(0, I), float32 `[num, d]`: the same on every machine.
+    encoding_steps = 100
 
-        Args:
-            num: how many.
-            seed: the same seed gives the same latents; None gives new ones.
-        """
-        require_positive_integer("num", num)
-        return latents.draw(num, self.num_latents, seed_of(seed))
-
-    def generate(
-        self,
-        num: int | None = None,
-        *,
-        latents: Any = None,
-        seed: int | None = None,
-        revised: bool = False,
-        progress: bool = False,
+    def _shapes_of(
+        self, latents: np.ndarray, category: str | None, drawn: bool, progress: bool
     ) -> np.ndarray:
-        """Shapes of the generator alone, g(Z), in one pass.
+        """The generator's, in one pass."""
+        self._told(category, len(latents))
+        return self.to_occupancy(self.space.positions_of(latents))
 
-        Args:
-            num: how many, of latents from the prior.
-            latents: Z, `[n, d]`, instead of `num`.
-            seed: of the prior, and of what is random in a revision.
-            revised: whether Langevin dynamics revises them.
-            progress: whether to show a progress bar of the revision.
-
-        Returns:
-            Occupancy in [0, 1], float32 `[n, D, H, W]`.
-
-        Raises:
-            ValueError: when neither or both of `num` and `latents` are given, or one is no number
-                of shapes or no latents.
-        """
-        if num is not None and latents is None:
-            drawn = self.draw_latents(num, seed)
-        elif latents is not None and num is None:
-            drawn = self.space.as_latents(latents)
-        else:
-            raise ValueError("give one of num, how many shapes, and latents, whose shapes to make.")
-        shapes = self.to_occupancy(self.space.positions_of(drawn))
-        return self.revise(shapes, seed=seed, progress=progress) if revised else shapes
+    def _latents_of(self, shapes: np.ndarray, num_steps: int, category: str | None) -> np.ndarray:
+        """The mode of p(Z | Y): ‖Y - g(Z)‖²/2σ² + ‖Z‖²/2, minimised by L-BFGS from Z = 0."""
+        self._told(category, len(shapes))
+        targets = ops.convert_to_numpy(self.to_model_space(shapes))
+        return self.space.latents_of(targets, num_steps)
 
     def synthesize(
         self,
@@ -324,77 +313,4 @@ class CooperativeNet(DescriptorNet):
             num_steps=num_steps,
             batch_size=batch_size,
             progress=progress,
-        )
-
-    def encode(self, shapes: Any, *, num_steps: int = 100) -> np.ndarray:
-        """The latents whose shapes are nearest to given ones: the mode of p(Z | Y).
-
-        Minimises ‖Y - g(Z)‖²/2σ² + ‖Z‖²/2 by L-BFGS, from Z = 0.
-
-        Args:
-            shapes: occupancy in [0, 1], `[n, D, H, W]`.
-            num_steps: iterations at most, of 32 shapes at a time.
-
-        Returns:
-            float32 `[n, d]`.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid.
-        """
-        shapes = as_occupancy(shapes, "shapes", self.grid)
-        require_positive_integer("num_steps", num_steps)
-        targets = ops.convert_to_numpy(self.to_model_space(shapes))
-        return self.space.latents_of(targets, num_steps)
-
-    def interpolate(
-        self, a: Any, b: Any, steps: int = 9, *, path: str = "spherical", revised: bool = False
-    ) -> np.ndarray:
-        """Shapes on the way from one latent to another.
-
-        Args:
-            a: where it begins: latents `[d]`, or a shape `[D, H, W]`, which is encoded.
-            b: where it ends, likewise.
-            steps: how many shapes, both ends included.
-            path: "spherical" or "linear".
-            revised: whether Langevin dynamics revises each of them.
-
-        Returns:
-            Occupancy in [0, 1], float32 `[steps, D, H, W]`.
-
-        Raises:
-            ValueError: when an argument is none of these.
-        """
-        ends = self._as_latent("a", a), self._as_latent("b", b)
-        return self.generate(latents=latents.path(*ends, steps, path), revised=revised, seed=0)
-
-    def arithmetic(self, a: Any, b: Any, c: Any, *, revised: bool = False) -> np.ndarray:
-        """The shape g(Z_a - Z_b + Z_c): what a has and b has not, added to c.
-
-        Args:
-            a: latents `[d]`, or a shape `[D, H, W]`, which is encoded.
-            b: likewise.
-            c: likewise.
-            revised: whether Langevin dynamics revises it.
-
-        Returns:
-            Occupancy in [0, 1], float32 `[D, H, W]`.
-
-        Raises:
-            ValueError: when an argument is none of these.
-        """
-        first, second, third = (
-            self._as_latent(name, value) for name, value in zip("abc", (a, b, c), strict=True)
-        )
-        summed = (first - second + third)[None]
-        return self.generate(latents=summed, revised=revised, seed=0)[0]
-
-    def _as_latent(self, name: str, value: Any) -> np.ndarray:
-        array = np.asarray(value)
-        if array.shape == (self.num_latents,):
-            return self.space.as_latents(array[None], name)[0]
-        if array.shape == self.grid:
-            return self.encode(array[None])[0]
-        raise ValueError(
-            f"{name} must be latents of shape [{self.num_latents}] or a shape on the grid "
-            f"{list(self.grid)}, but it has the shape {list(array.shape)}."
         )

@@ -12,10 +12,9 @@ from keras import ops
 
 from descnet3d.energy import backend
 from descnet3d.energy.chains import PersistentChains
-from descnet3d.energy.conditions import Recovery, Task, task_of
-from descnet3d.energy.langevin import LangevinSettings
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
 from descnet3d.energy.sampling import LangevinSampler
+from descnet3d.energy.settings import EquilibriumMatching, LangevinSettings, MaximumLikelihood
+from descnet3d.energy.tasks import Condition, Recovery, condition_of
 from descnet3d.models import networks
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.features import PooledResponses
@@ -66,7 +65,7 @@ class DescriptorNet(EnergyBasedModel):
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
         self.sampling_noise = keras.random.SeedGenerator(seed)
         self.sampler = LangevinSampler(self.energy_of, grid, self.sampling_noise)
-        self._compiled_energy = backend.compiled(self.energy_of)
+        self._compiled_energy = backend.compiled(self.energy_of, differentiable=True)
         self._pooled = PooledResponses(network)
 
     def score_of(self, positions: Any) -> Any:
@@ -117,7 +116,7 @@ class DescriptorNet(EnergyBasedModel):
         *,
         likelihood: MaximumLikelihood | None = None,
         matching: EquilibriumMatching | None = None,
-        task: Task | None = None,
+        task: Condition | None = None,
         **keras_arguments: Any,
     ) -> None:
         """Choose the objective and the optimizer.
@@ -136,7 +135,7 @@ class DescriptorNet(EnergyBasedModel):
         """
         if likelihood is None and matching is None:
             likelihood, matching = default_objectives(self.preset)
-            task = task or task_of(self.preset.get("recipe") or {})
+            task = task or condition_of(self.preset.get("recipe") or {})
         if optimizer is None:
             kept = {"use_ema": True, "ema_momentum": 0.99, "global_clipnorm": 10.0}
             optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, **(kept if self.preset else {}))
@@ -145,8 +144,12 @@ class DescriptorNet(EnergyBasedModel):
         self.corruption = task.corruption if isinstance(task, Recovery) else None
         self.noise_level.assign(self.learning.temperature(0))
         self.trackers, self.test_trackers = self.learning.trackers()
-        super().compile(optimizer=optimizer, **keras_arguments)
-        self.optimizer.build(self.trainable_variables)
+        super().compile(optimizer, **keras_arguments)
+
+    @property
+    def objectives(self) -> dict[str, Any]:
+        """What the energy learns by."""
+        return {"likelihood": self.likelihood, "matching": self.matching, "task": self.task}
 
     @property
     def chains(self) -> PersistentChains | None:
@@ -170,14 +173,11 @@ class DescriptorNet(EnergyBasedModel):
         if self.likelihood is not None:
             synthesized, measured = self.learning.run_chains(observed, constraint)
         measured |= self.learning.shift_modes(observed, synthesized, constraint)
-        return self._update_trackers(measured)
+        return self._track(measured, observed)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The mean energy of held-out shapes and, in pretraining, their matching loss."""
         observed, constraint = self.learning.observed(data)
         measured = self.learning.held_out(observed, constraint)
-        count = ops.shape(observed)[0]
-        for name, tracker in self.test_trackers.items():
-            mean = ops.stop_gradient(ops.mean(measured[name]))
-            tracker.update_state(mean, sample_weight=ops.cast(count, "float32"))
-        return {name: tracker.result() for name, tracker in self.test_trackers.items()}
+        means = {name: ops.mean(values) for name, values in measured.items()}
+        return self._track(means, observed, self.test_trackers)

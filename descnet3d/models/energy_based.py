@@ -97,6 +97,19 @@ class EnergyBasedModel(ShapeModel):
         pooling = Pooling(None if layers is None else tuple(layers), regions, tuple(contractions))
         return self._in_batches(self._pooled.by(pooling), shapes, batch_size)
 
+    def __getattr__(self, name: str) -> Any:
+        """Says of what needs latents where a model that has them comes from."""
+        if name in ("generate", "encode", "interpolate", "arithmetic"):
+            raise AttributeError(
+                f"a {type(self).__name__} has no latents, no generator and no {name}: load a "
+                'preset that has, as descnet3d.load("chair") or load("chair", task="cooperative"), '
+                "or synthesize."
+            )
+        of_torch = getattr(super(), "__getattr__", None)  # whose modules keep parameters so
+        if of_torch is not None:
+            return of_torch(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def synthesize(
         self,
         num: int,
@@ -126,15 +139,8 @@ class EnergyBasedModel(ShapeModel):
             DivergenceError: when the dynamics run off.
         """
         require_positive_integer("num", num)
-        positions = self.sampler.sample(
-            num,
-            self.sampling,
-            seed,
-            num_steps,
-            batch_size,
-            progress,
-            **self._told(category, num),
-        )
+        how = seed, num_steps, batch_size, progress
+        positions = self.sampler.sample(num, self.sampling, *how, **self._told(category, num))
         return self.to_occupancy(positions)
 
     def revise(
@@ -170,16 +176,9 @@ class EnergyBasedModel(ShapeModel):
         """
         shapes = as_occupancy(shapes, "shapes", self.grid)
         initial = ops.convert_to_numpy(self.to_model_space(shapes))
-        positions = self.sampler.sample(
-            len(shapes),
-            self._revision,
-            seed,
-            num_steps,
-            batch_size,
-            progress,
-            initial=initial,
-            **self._told(category, len(shapes), known=True),
-        )
+        how = seed, num_steps, batch_size, progress
+        told = self._told(category, len(shapes), known=True)
+        positions = self.sampler.sample(len(shapes), self._revision, *how, initial=initial, **told)
         return self.to_occupancy(positions)
 
     def recover(
@@ -220,16 +219,9 @@ class EnergyBasedModel(ShapeModel):
         visible = as_visible(visible, shapes.shape)
         values = ops.convert_to_numpy(self.to_model_space(np.where(visible, shapes, 0.0)))
         constraint = VisibleVoxels(values, visible[..., None])
-        positions = self.sampler.sample(
-            len(shapes),
-            self.sampling,
-            seed,
-            num_steps,
-            batch_size,
-            progress,
-            constraint,
-            **self._told(category, len(shapes), known=True),
-        )
+        how = seed, num_steps, batch_size, progress
+        told = self._told(category, len(shapes), known=True)
+        positions = self.sampler.sample(len(shapes), self.sampling, *how, constraint, **told)
         return np.where(visible, shapes, self.to_occupancy(positions))
 
     def super_resolve(
@@ -269,16 +261,9 @@ class EnergyBasedModel(ShapeModel):
         shapes = as_occupancy(coarse, "coarse")
         blocks.require_whole(shapes.shape[1:], self.grid)
         constraint = BlockMeans(ops.convert_to_numpy(self.to_model_space(shapes)))
-        positions = self.sampler.sample(
-            len(shapes),
-            self.sampling,
-            seed,
-            num_steps,
-            batch_size,
-            progress,
-            constraint,
-            **self._told(category, len(shapes), known=True),
-        )
+        how = seed, num_steps, batch_size, progress
+        told = self._told(category, len(shapes), known=True)
+        positions = self.sampler.sample(len(shapes), self.sampling, *how, constraint, **told)
         occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
         return blocks.with_means(occupancy, shapes)
 

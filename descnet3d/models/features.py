@@ -99,6 +99,7 @@ def _pooled(responses: list[Any], regions: int) -> Any:
     """Mean and maximum over each region of responses in space; other responses as they are."""
     parts = []
     for response in responses:
+        response = ops.cast(response, "float32")
         if len(response.shape) not in (3, 5):
             parts.append(response)
             continue

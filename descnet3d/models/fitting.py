@@ -23,8 +23,8 @@ class Maximum(keras.metrics.Metric):
         super().__init__(name=name)
         self.largest = self.add_variable((), "zeros", name="largest")
 
-    def update_state(self, value: Any) -> None:
-        """Take one more value in."""
+    def update_state(self, value: Any, sample_weight: Any = None) -> None:
+        """Take one more value in, whatever it weighs."""
         self.largest.assign(keras.ops.maximum(self.largest, value))
 
     def result(self) -> Any:
@@ -39,12 +39,32 @@ class EpochSettings(keras.callbacks.Callback):
         """Take the data of the fit, whose order is set where it is a `VoxelBatches`."""
         super().__init__()
         self.data = data
+        self._left: dict[str, Any] = {}
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Set them."""
         if isinstance(self.data, VoxelBatches):
             self.data.epoch = epoch
+            first, batch = self.model.resumed_at
+            self.data.skipped = batch if epoch == first else 0
         self.model.begin_epoch(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Note what the last batch of an epoch leaves that was begun before.
+
+        Keras counts on as many batches as any epoch has. TensorFlow finds that there is no other in
+        the midst of a step, in which noise was drawn, chains were run and iterations were counted.
+        """
+        skipped = isinstance(self.data, VoxelBatches) and self.data.skipped
+        if skipped and batch + 1 >= len(self.data):
+            state = self.model.training_state.items()
+            self._left = {name: keras.ops.convert_to_numpy(each.value) for name, each in state}
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Put it back, before anything is made of it."""
+        for name, value in self._left.items():
+            self.model.training_state[name].assign(value)
+        self._left = {}
 
     def on_train_end(self, logs: Any = None) -> None:
         """See to the averaged weights of every optimizer; Keras sees to those of one."""

@@ -54,7 +54,7 @@ def patchwise(network: keras.Model) -> Callable[..., Any]:
         A function of latents `[n, d]` and of `training`; it gives what the network gives.
     """
     if keras.backend.backend() != "tensorflow":
-        return network
+        return _in_float32(network)
 
     def replaced(layer: keras.Layer) -> keras.Layer:
         patches = (
@@ -65,9 +65,12 @@ def patchwise(network: keras.Model) -> Callable[..., Any]:
         )
         return _Patches(layer) if patches else layer
 
-    fast = keras.models.clone_model(network, clone_function=replaced)
+    return _in_float32(keras.models.clone_model(network, clone_function=replaced))
+
+
+def _in_float32(network: keras.Model) -> Callable[..., Any]:
     # As a function, so that a model that keeps it does not find the weights a second time.
-    return lambda latents, training=False: fast(latents, training=training)
+    return lambda latents, training=False: ops.cast(network(latents, training=training), "float32")
 
 
 def generator(
@@ -150,7 +153,7 @@ def generator(
         dtype="float32",
         name="occupancy",
     )(response)
-    outputs = layers.Rescaling(1.0, offset=-voxel_mean, name="positions")(response)
+    outputs = layers.Rescaling(1.0, offset=-voxel_mean, dtype="float32", name="positions")(response)
     return keras.Model(inputs, outputs, name="generator")
 
 

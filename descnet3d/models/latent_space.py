@@ -76,17 +76,3 @@ class LatentSpace:
                 for start in range(0, len(positions), ENCODED_AT_A_TIME)
             ]
         )
-
-    def as_latents(self, values: Any, name: str = "latents") -> np.ndarray:
-        """A user's latents, float32 `[n, d]`, or a ValueError that says what they are instead."""
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name} must be real numbers, but they are {array.dtype}.")
-        array = array.astype(np.float32)
-        if array.ndim != 2 or not len(array) or array.shape[1] != self.length:
-            raise ValueError(
-                f"{name} must have the shape [n, {self.length}], but they have {list(array.shape)}."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite, but some are not.")
-        return array

@@ -10,10 +10,12 @@ from keras import ops
 
 from descnet3d.energy import backend
 from descnet3d.energy.chains import PersistentChains
-from descnet3d.energy.conditions import Task
 from descnet3d.energy.constraints import Constraint
-from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.energy.langevin import langevin_dynamics
+from descnet3d.energy.objectives import matching_loss
+from descnet3d.energy.settings import EquilibriumMatching, LangevinSettings, MaximumLikelihood
+from descnet3d.energy.tasks import Condition
+from descnet3d.fields import changed, settings_of
 from descnet3d.models.fitting import Maximum
 
 if TYPE_CHECKING:
@@ -28,12 +30,12 @@ def default_objectives(
     matched = recipe.get("matching_steps", 1) or recipe.get("likelihood_matching_weight", 0)
     if not (preset and matched):
         return MaximumLikelihood(), None
-    settings = {
+    told = {
         name: recipe[f"matching_{name}"]
-        for name in ("scale", "fade_from", "least_noise")
+        for name in settings_of(EquilibriumMatching)
         if f"matching_{name}" in recipe
     }
-    return None, EquilibriumMatching(**settings)
+    return None, changed(EquilibriumMatching(), told)
 
 
 class EnergyLearning:
@@ -57,7 +59,7 @@ class EnergyLearning:
         model: DescriptorNet,
         likelihood: MaximumLikelihood | None,
         matching: EquilibriumMatching | None,
-        task: Task | None,
+        task: Condition | None,
     ) -> None:
         if likelihood is not None and likelihood.chains.start not in model.chain_starts:
             raise ValueError(
@@ -93,7 +95,7 @@ class EnergyLearning:
 
     def observed(self, data: Any) -> tuple[Any, Constraint | None]:
         """The shapes of a batch, in model space, and what the task holds of them."""
-        occupancy, visible = keras.utils.unpack_x_y_sample_weight(data)[0], None
+        occupancy, visible = self.model.unpacked(data)[0], None
         if isinstance(occupancy, dict):
             occupancy, visible = occupancy["occupancy"], occupancy.get("visible")
         observed = self.model.observed_of(occupancy)
@@ -154,10 +156,14 @@ class EnergyLearning:
         model = self.model
         measured = {"energy": model.energy_of(observed)}
         if self.matching is not None:
-            measured["matching_loss"] = self.matching.loss(
-                model.energy_of, observed, model.reference_std, model.sampling_noise, constraint
-            )
+            measured["matching_loss"] = self._match(observed, constraint, model.sampling_noise)
         return measured
+
+    def _match(self, observed: Any, constraint: Constraint | None, noise: Any) -> Any:
+        """The matching loss of shapes."""
+        assert self.matching is not None
+        energy, std = self.model.energy_of, self.model.reference_std
+        return matching_loss(self.matching, energy, observed, std, noise, constraint)
 
     def shift_modes(
         self, observed: Any, synthesized: Any | None, constraint: Constraint | None = None
@@ -173,16 +179,13 @@ class EnergyLearning:
                 loss += likelihood.weight * (synthesized_score - observed_score)
                 parts = {"score_observed": observed_score, "score_synthesized": synthesized_score}
             if matching is not None:
-                parts["matching_loss"] = matching.loss(
-                    model.energy_of, observed, model.reference_std, model.training_noise, constraint
-                )
+                parts["matching_loss"] = self._match(observed, constraint, model.training_noise)
                 loss += matching.weight * parts["matching_loss"]
             for penalty in model.network.losses:
-                loss += penalty
+                loss += ops.cast(penalty, "float32")
             return loss, {name: ops.stop_gradient(part) for name, part in parts.items()}
 
-        measured, gradients = backend.gradients(objective, model.trainable_variables)
-        backend.apply_gradients(model.optimizer, gradients, model.trainable_variables)
+        measured = backend.descend(objective, model.optimizer, model.trainable_variables)
         if likelihood is not None:
             reference = ops.mean(model.reference_energy_of(synthesized)) - ops.mean(
                 model.reference_energy_of(observed)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 from keras import layers
+
+
+@contextlib.contextmanager
+def in_float32() -> Iterator[None]:
+    """Layers of this block compute in float32 under any policy: half is lost in a grid's sums."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def paper(
@@ -43,7 +56,10 @@ def paper(
         )(hidden)
     hidden = layers.Flatten(name="flatten")(hidden)
     score = layers.Dense(
-        1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="score"
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        dtype="float32",
+        name="score",
     )(hidden)
     return keras.Model(inputs, score, name="paper")
 
@@ -87,15 +103,26 @@ def base(
         raise ValueError(
             f"the grid's side must be a multiple of {patch} for this network, but it is {size}."
         )
-    side, volume = size // patch, patch**3
-    count, voxels = side**3, size**3
-
+    side = size // patch
     inputs = keras.Input((size, size, size, 1), name="shapes")
-    patches = layers.Rescaling(1 / reference_std, name="in_reference_units")(inputs)
-    patches = layers.Reshape((side, patch) * 3, name="split")(patches)
-    patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
-    patches = layers.Reshape((count, volume), name="patches")(patches)
+    with in_float32():
+        patches = layers.Rescaling(1 / reference_std, name="in_reference_units")(inputs)
+        patches = layers.Reshape((side, patch) * 3, name="split")(patches)
+        patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
+        patches = layers.Reshape((side**3, patch**3), name="patches")(patches)
+    drawn = _drawn(patches, side, width, context, hidden, channels, code)
+    redrawn = layers.Multiply(name="sharpened")([drawn, _gain(patches)])
+    redrawn = layers.Activation("tanh", name="redrawn")(redrawn)
+    with in_float32():
+        score = _nearness(patches, redrawn, size**3)
+    return keras.Model(inputs, score, name="base")
 
+
+def _drawn(
+    patches: Any, side: int, width: int, context: int, hidden: int, channels: int, code: int
+) -> Any:
+    """The patches of the shape that U draws, before they are sharpened."""
+    count, volume = side**3, patches.shape[-1]
     responses = layers.EinsumDense(
         "npv,vw->npw",
         output_shape=(count, width),
@@ -138,7 +165,11 @@ def base(
     kept = layers.Dense(
         volume, use_bias=False, kernel_initializer=keras.initializers.Identity(0.7), name="kept"
     )(patches)
-    # How noisy the whole looks decides how sharply voxels are told apart.
+    return layers.Add(name="drawing")([drawn, kept])
+
+
+def _gain(patches: Any) -> Any:
+    """How noisy the whole looks decides how sharply voxels are told apart."""
     noisiness = layers.Dense(32, activation="silu", name="noisiness_1")(patches)
     noisiness = layers.GlobalAveragePooling1D(name="noisiness_pooled")(noisiness)
     noisiness = layers.Dense(32, activation="silu", name="noisiness_2")(noisiness)
@@ -148,16 +179,17 @@ def base(
         bias_initializer=keras.initializers.Constant(0.54),
         name="gain",
     )(noisiness)
-    gain = layers.Reshape((1, 1), name="gain_of_all")(gain)
-    redrawn = layers.Multiply(name="sharpened")([layers.Add(name="drawing")([drawn, kept]), gain])
-    redrawn = layers.Activation("tanh", name="redrawn")(redrawn)
+    return layers.Reshape((1, 1), name="gain_of_all")(gain)
 
+
+def _nearness(patches: Any, redrawn: Any, voxels: int) -> Any:
+    """‖Y‖²/2s² - ψ(‖Y - U(Y)‖), where ψ is a sum of 16 softplus steps along the distance."""
     flat = layers.Flatten(name="flat")(patches)
     square = layers.Rescaling(0.5, name="reference")(layers.Dot(1, name="square")([flat, flat]))
     moved = layers.Flatten(name="moved")(layers.Subtract(name="move")([patches, redrawn]))
     direction = layers.UnitNormalization(name="direction")(moved)
     distance = layers.Dot(1, name="distance")([moved, direction])
-    # ψ is a sum of 16 softplus steps along the distance, at first about its absolute value.
+    # At first ψ is about the absolute value.
     steps = layers.Rescaling(40 / voxels**0.5, name="distance_units")(distance)
     steps = layers.Dense(
         16,
@@ -170,8 +202,7 @@ def base(
         1, kernel_initializer=keras.initializers.Constant(-1.0), use_bias=False, name="minus_psi"
     )(steps)
     psi = layers.Rescaling(voxels * 5.66 / 16 / 40, name="minus_psi_scaled")(psi)
-    score = layers.Add(name="score")([square, psi])
-    return keras.Model(inputs, score, name="base")
+    return layers.Add(name="score")([square, psi])
 
 
 def classifier(size: int = 32, classes: int = 10) -> keras.Model:
@@ -206,7 +237,7 @@ def classifier(size: int = 32, classes: int = 10) -> keras.Model:
         hidden
     )
     hidden = layers.Dropout(0.5, name="dropout_2")(hidden)
-    logits = layers.Dense(classes, name="logits")(hidden)
+    logits = layers.Dense(classes, dtype="float32", name="logits")(hidden)
     return keras.Model(inputs, logits, name="classifier")
 
 

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import descnet3d
+from descnet3d import json_files
 
-TASKS = ("synthesis", "recovery", "super_resolution", "cooperative", "features", "classification")
 FORMAT = 1
 CONFIG = "config.json"
 # The first version of descnet3d that reads what this one writes.
 REQUIRES = "0.1.0"
+# A network that a config describes is built only up to this size, 1 GiB of float32.
+MAX_PARAMETERS = 2**28
+_FIELDS = {
+    "size": json_files.SIDES,
+    "parameters": json_files.whole_number(MAX_PARAMETERS),
+    "model": json_files.OBJECT,
+}
+_OPTIONAL = {
+    **dict.fromkeys(("id", "task", "category", "requires"), json_files.LINE),
+    **dict.fromkeys(("scores", "real_scores", "generator_scores"), json_files.NUMBERS),
+    **dict.fromkeys(("training", "baselines"), json_files.OBJECT),
+}
+_RATIO = json_files.whole_number(1024, 1)
+_WEIGHTS = {"file": json_files.FILE_NAME, "sha256": json_files.SHA256}
 
 
 class ModelClass(NamedTuple):
@@ -26,6 +40,7 @@ class ModelClass(NamedTuple):
         parts: the networks that it is made of, in the order of their weights.
         settings: what it cannot do without, beside them.
         optional: networks that it may have as well, after those.
+        latents: whether its shapes have latents.
     """
 
     module: str
@@ -33,6 +48,7 @@ class ModelClass(NamedTuple):
     parts: tuple[str, ...]
     settings: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    latents: bool = False
 
     def parts_in(self, model: Mapping[str, Any]) -> tuple[str, ...]:
         """The networks that a config's description of a model has."""
@@ -57,15 +73,21 @@ CLASSES = {
         ("network",),
         (*_ENERGY, "classes", "category"),
         optional=("field",),
+        latents=True,
     ),
     BOUND: ModelClass(
-        "descnet3d.models.annealed", "AnnealedDescriptor", (), ("shares", "category")
+        "descnet3d.models.annealed",
+        "AnnealedDescriptor",
+        (),
+        ("shares", "category"),
+        latents=True,
     ),
     "CooperativeNet": ModelClass(
         "descnet3d.models.cooperative",
         "CooperativeNet",
         ("network", "generator"),
         (*_ENERGY, "revision", "generator_std"),
+        latents=True,
     ),
     "Autoencoder": ModelClass(
         "descnet3d.models.autoencoder",
@@ -92,6 +114,10 @@ class PresetError(ValueError):
     """A preset's folder that can't be read: it names the file, what is wrong, and what to do."""
 
 
+class PresetWarning(UserWarning):
+    """Something is amiss with presets, and was got round."""
+
+
 def as_json(config: dict[str, Any]) -> str:
     """The text of a `config.json`; NumPy's numbers are written as numbers."""
     return json.dumps(config, indent=1, default=lambda number: number.item()) + "\n"
@@ -104,13 +130,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         PresetError: when it is missing, damaged, or of a format that this version doesn't know.
     """
     path = folder / CONFIG
+    if not path.exists():
+        raise PresetError(f"{folder} is not a preset: it has no {CONFIG}.")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PresetError(f"{folder} is not a preset: it has no {CONFIG}.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PresetError(f"{path} can't be read as a preset's config: {error}.") from None
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        config = json_files.read_object(path)
+    except ValueError as error:
+        raise PresetError(f"{error}.") from None
+    if not isinstance(config.get("format"), int):
         raise PresetError(f"{path} is not a preset's config: it has no format number.")
     if config["format"] > FORMAT:
         raise PresetError(
@@ -125,14 +151,42 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} describes a {kind!r}, and this version of descnet3d knows "
             f"{', '.join(CLASSES)}: install a newer one."
         )
-    parts, settings = CLASSES[kind].parts, CLASSES[kind].settings
-    needed = [("model", (*parts, *settings)), ("weights", ("file", "sha256"))]
-    for part, keys in needed if parts else needed[:1]:
-        value = config.get(part)
-        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-        if missing:
-            raise PresetError(f"{path} is not a whole config: it lacks {part}.{missing[0]}.")
+    try:
+        _require_fields(config, CLASSES[kind], str(path))
+    except ValueError as error:
+        raise PresetError(f"{error}.") from None
     return config
+
+
+def _require_fields(config: dict[str, Any], described: ModelClass, path: str) -> None:
+    json_files.require(config, _FIELDS, path)
+    json_files.require(config, _OPTIONAL, path, optional=True)
+    training = config.get("training") or {}
+    json_files.require(training, {"recipe": json_files.OBJECT}, f"{path}, training,", optional=True)
+    json_files.require(
+        training.get("recipe") or {}, {"ratio": _RATIO}, f"{path}, recipe,", optional=True
+    )
+    model = config["model"]
+    parts = dict.fromkeys(described.parts_in(model), json_files.OBJECT)
+    json_files.require(model, parts, f"{path}, model,")
+    json_files.require(
+        model, dict.fromkeys(described.settings, json_files.ANYTHING), f"{path}, model,"
+    )
+    if parts:
+        json_files.require(config, {"weights": json_files.OBJECT}, path)
+        json_files.require(config["weights"], _WEIGHTS, f"{path}, weights,")
+
+
+def folder_shared(folder: Path, shares: str, find: Callable[[str], Path]) -> Path:
+    """The folder of the preset whose weights another one shares.
+
+    Args:
+        folder: that of the other one.
+        shares: the id of the preset whose weights they are.
+        find: its folder by this id, where it does not lie beside `folder`.
+    """
+    beside = folder.parent / Path(shares).name
+    return beside if (beside / CONFIG).is_file() else find(shares)
 
 
 def require_version(preset: str, required: str) -> None:

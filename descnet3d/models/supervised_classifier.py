@@ -11,9 +11,8 @@ from keras import ops
 from scipy.special import softmax
 
 from descnet3d.energy import backend
-from descnet3d.models.batches import VoxelBatches
 from descnet3d.models.shape_model import ShapeModel
-from descnet3d.shapes.occupancy import as_labels, as_occupancy
+from descnet3d.shapes.occupancy import as_labels
 
 EMBEDDING = "embedding"
 
@@ -37,6 +36,7 @@ class SupervisedClassifier(ShapeModel):
     """
 
     preset_class = "ShapeClassifier"
+    batch_size = 32
 
     def __init__(
         self,
@@ -98,46 +98,13 @@ class SupervisedClassifier(ShapeModel):
             keras_arguments: passed on to `keras.Model.compile`.
         """
         optimizer = optimizer or keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.99)
-        super().compile(optimizer=optimizer, **keras_arguments)
+        super().compile(optimizer, **keras_arguments)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "accuracy")}
-        self.optimizer.build(self.trainable_variables)
 
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        batch_size: int = 32,
-        mirror_axes: tuple[int, ...] = (),
-        **keras_arguments: Any,
-    ) -> keras.callbacks.History:
-        """Train on labelled shapes.
-
-        Args:
-            x: occupancy in [0, 1], `[n, D, H, W]`, or a dataset of batches of it with labels.
-            y: integers `[n]`, an index into `classes` for each shape, where `x` is an array.
-            batch_size: shapes a batch.
-            mirror_axes: axes along which shapes are mirrored at random.
-            keras_arguments: passed on to `ShapeModel.fit`.
-
-        Returns:
-            The Keras history.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid, or the labels not
-                theirs.
-        """
-        if y is not None:
-            shapes = as_occupancy(x, "x", self.grid)
-            labels = as_labels(y, len(shapes), len(self.classes), "y")
-            x = VoxelBatches(
-                shapes, batch_size, seed=self.seed, mirror_axes=mirror_axes, labels=labels
-            )
-            # Keras would shuffle the batches once more, by a state that no checkpoint holds.
-            keras_arguments["shuffle"] = False
-        elif isinstance(x, np.ndarray | list):
+    def _labels_of(self, y: Any, count: int) -> np.ndarray:
+        if y is None:
             raise ValueError("y missing: give one label a shape, an index into model.classes.")
-        return super().fit(x, **keras_arguments)
+        return as_labels(y, count, len(self.classes), "y")
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of descent on the cross-entropy of a batch."""
@@ -147,20 +114,17 @@ class SupervisedClassifier(ShapeModel):
             loss, accuracy = _judged(self.network(positions, training=True), labels)
             return loss, {"loss": loss, "accuracy": accuracy}
 
-        measured, gradients = backend.gradients(objective, self.trainable_variables)
-        backend.apply_gradients(self.optimizer, gradients, self.trainable_variables)
-        return self._update_trackers(
-            {name: ops.stop_gradient(value) for name, value in measured.items()}
-        )
+        measured = backend.descend(objective, self.optimizer, self.trainable_variables)
+        return self._track(measured, positions)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The cross-entropy and the accuracy of held-out shapes."""
         positions, labels = self._labelled(data)
         loss, accuracy = _judged(self.network(positions, training=False), labels)
-        return self._update_trackers({"loss": loss, "accuracy": accuracy})
+        return self._track({"loss": loss, "accuracy": accuracy}, positions)
 
     def _labelled(self, data: Any) -> tuple[Any, Any]:
-        occupancy, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        occupancy, labels = self.unpacked(data)
         return self.observed_of(occupancy), labels
 
     # --- What users ask of it ----------------------------------------------------------------
@@ -214,7 +178,7 @@ class SupervisedClassifier(ShapeModel):
 
 def _judged(logits: Any, labels: Any) -> tuple[Any, Any]:
     """Mean cross-entropy and accuracy."""
-    labels = ops.cast(labels, "int32")
+    logits, labels = ops.cast(logits, "float32"), ops.cast(labels, "int32")
     loss = ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
     hits = ops.equal(ops.cast(ops.argmax(logits, axis=1), "int32"), labels)
     return loss, ops.mean(ops.cast(hits, "float32"))

@@ -9,13 +9,15 @@ import keras
 from keras import ops
 
 from descnet3d.energy import latents
-from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
+from descnet3d.energy.langevin import langevin_dynamics
+from descnet3d.energy.settings import LangevinSettings
+from descnet3d.fields import Settings
 from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.latent_space import LatentSpace
 
 
 @dataclass(frozen=True)
-class Teaching:
+class Teaching(Settings):
     """How a generator learns from what Langevin dynamics has made of its shapes.
 
     Attributes:
@@ -52,7 +54,7 @@ class Teaching:
         if self.anchor is not None:
             loss += self.anchor.loss_of(observed, noise)[0]
         for penalty in space.generator.losses:
-            loss += penalty
+            loss += ops.cast(penalty, "float32")
         return loss, ops.stop_gradient(ops.mean(ops.square(difference)))
 
     def latents_of(

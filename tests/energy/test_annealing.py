@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from descnet3d.energy.annealing import AnnealedSampler, AnnealingSettings, Denoising, signal_of
+from descnet3d.energy.annealing import AnnealedSampler, draw_levels, signal_of
 from descnet3d.energy.constraints import BlockMeans, VisibleVoxels, block_means
+from descnet3d.energy.settings import AnnealingSettings, Denoising
 
 GRID = (4, 4, 4)
 # The schedules of closed forms: one η all the way, and no voxel drawn at random.
@@ -88,9 +89,19 @@ def test_block_averages_are_held(sampler):
 
 
 def test_levels_are_a_geometric_progression():
-    levels = AnnealingSettings(num_steps=4, first_level=8.0, last_level=1.0).levels()
+    settings = AnnealingSettings(num_steps=4, first_level=8.0, last_level=1.0, settle_steps=0)
+    levels = settings.levels()
     np.testing.assert_allclose(levels, [8, 4, 2, 1], rtol=1e-6)
     assert AnnealingSettings(num_steps=1).levels().tolist() == [0.25]
+
+
+def test_chains_stay_for_some_steps_at_the_level_where_shapes_settle():
+    settings = AnnealingSettings(5, 16.0, 0.25, settle_level=1.0, settle_steps=3)
+    np.testing.assert_allclose(settings.levels(), [16, 5.65685, 2, 1, 1, 1, 0.707107, 0.25], 1e-5)
+    assert [settings.fresh_noise_at(level) for level in settings.levels()][:4] == [0.5, 0.5, 0.5, 1]
+    assert len(settings.with_steps(10).levels()) == 16
+    # Shapes that are noised to less than that have settled before.
+    assert len(AnnealingSettings(5, 0.5, 0.25, settle_steps=3).levels()) == 5
 
 
 @pytest.mark.parametrize(
@@ -115,7 +126,7 @@ def test_a_schedule_that_cannot_run_is_refused_by_name(setting, value):
 
 def test_training_levels_have_the_median_and_the_spread_that_are_asked_for():
     matching = Denoising(level_median=3.0, level_spread=0.5)
-    levels = matching.draw_levels(20000, keras.random.SeedGenerator(1))
+    levels = draw_levels(matching, 20000, keras.random.SeedGenerator(1))
     logarithms = np.log(keras.ops.convert_to_numpy(levels))
     assert np.median(logarithms) == pytest.approx(np.log(3), abs=0.02)
     assert logarithms.std() == pytest.approx(0.5, rel=0.03)

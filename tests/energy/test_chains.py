@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d.energy.chains import ChainSettings, PersistentChains
+from descnet3d.energy.chains import PersistentChains
+from descnet3d.energy.settings import ChainSettings
 
 GRID = (4, 4, 4)
 
@@ -46,7 +47,7 @@ def test_new_chains_have_the_standard_deviation_asked_for():
     ("settings", "message"),
     [
         ({"start": "nowhere"}, "start must be one of persistent, noise, data"),
-        ({"per_step": 0}, "per_step must be at least 1"),
+        ({"per_step": 0}, "per_step must be a positive integer"),
         ({"per_step": 30, "count": 20}, "count must be at least per_step"),
         ({"restart_rate": 1.5}, "restart_rate must be in"),
     ],

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics, langevin_step
+from descnet3d.energy.langevin import langevin_dynamics, langevin_step
+from descnet3d.energy.settings import LangevinSettings
 
 
 def gaussian_energy(std):

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import norm
 
 import descnet3d
-from descnet3d.energy.annealing import AnnealingSettings, Denoising
+from descnet3d.energy.annealing import level_weights
 from descnet3d.energy.backend import value_and_input_gradient
+from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.conditional_network import conditional
 from descnet3d.models.preset_config import PresetError
@@ -17,10 +18,22 @@ from descnet3d.models.preset_config import PresetError
 CLASSES = ("slab", "post")
 
 
-def small_network(seed=0):
+def small_network(seed=0, voxels=0):
     keras.utils.set_random_seed(seed)
     return conditional(
-        8, conditions=8, width=12, context=8, hidden=12, channels=2, code=12, blocks=1, told=8
+        8,
+        conditions=8,
+        width=12,
+        context=8,
+        hidden=12,
+        channels=2,
+        code=12,
+        blocks=1,
+        told=8,
+        cells=8,
+        cell_blocks=1,
+        voxels=voxels,
+        voxel_blocks=1,
     )
 
 
@@ -65,7 +78,7 @@ def test_where_the_odds_see_no_noisy_shape_the_energy_is_that_of_a_mixture_of_tw
     drawn.bias.assign(odds)
     for level in (0.5, 3.0):
         positions, condition, levels = noisy_inputs(model, level)
-        grid = model._odds([positions, condition, levels])
+        grid = model.conditional.log_odds([positions, condition, levels])
         noisy = keras.ops.convert_to_numpy(positions).astype(float)
         probability = 1 / (1 + np.exp(-keras.ops.convert_to_numpy(grid).astype(float)))
         signal, std = 1 / (1 + level), 0.5 * level / (1 + level)
@@ -74,10 +87,16 @@ def test_where_the_odds_see_no_noisy_shape_the_energy_is_that_of_a_mixture_of_tw
         # Up to what depends on the level alone.
         constant = 512 * (np.log(norm.pdf(0, 0, std)) - (0.5 * signal) ** 2 / (2 * std**2))
         expected = constant - np.log(evidence).sum(axis=(1, 2, 3, 4))
-        found = keras.ops.convert_to_numpy(model.energy_of(positions, condition, levels))
+        found = keras.ops.convert_to_numpy(
+            model.conditional.energy_of(positions, condition, levels)
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-4)
-        by_energy = keras.ops.convert_to_numpy(model.drawn_by_energy(positions, condition, levels))
-        by_odds = keras.ops.convert_to_numpy(model.drawn_by_odds(positions, condition, levels))
+        by_energy = keras.ops.convert_to_numpy(
+            model.conditional.drawn_by_energy(positions, condition, levels)
+        )
+        by_odds = keras.ops.convert_to_numpy(
+            model.conditional.drawn_by_odds(positions, condition, levels)
+        )
         np.testing.assert_allclose(by_energy, by_odds, atol=1e-4)
 
 
@@ -85,7 +104,7 @@ def test_the_gradient_is_that_of_finite_differences(learned):
     positions, condition, levels = noisy_inputs(learned, 2.0)
 
     def energies(moved):
-        return learned.energy_of(moved, condition, levels)
+        return learned.conditional.energy_of(moved, condition, levels)
 
     _, gradient = value_and_input_gradient(energies, positions)
     direction = np.random.default_rng(2).standard_normal((2, 8, 8, 8, 1)).astype(np.float32)
@@ -113,9 +132,9 @@ def test_guidance_takes_the_odds_beyond_what_the_category_changes(learned):
     guided, plain, untold = (
         np.arctanh(2 * np.clip(keras.ops.convert_to_numpy(drawn), -0.499, 0.499))
         for drawn in (
-            learned.drawn_by_odds(positions, condition, level, 0.5),
-            learned.drawn_by_odds(positions, condition, level),
-            learned.drawn_by_odds(positions, 0 * condition, level),
+            learned.conditional.drawn_by_odds(positions, condition, level, 0.5),
+            learned.conditional.drawn_by_odds(positions, condition, level),
+            learned.conditional.drawn_by_odds(positions, 0 * condition, level),
         )
     )
     inside = np.max(np.abs([guided, plain, untold]), axis=0) < 3
@@ -129,8 +148,20 @@ def test_guidance_takes_the_odds_beyond_what_the_category_changes(learned):
 
 def test_energies_tell_the_categories_apart(learned):
     shapes = shapes_of_both()
-    of_slabs, of_posts = (learned.energy(shapes, category=name) for name in CLASSES)
+    model = learned.bound_to(None)
+    model.sampling = AnnealingSettings(last_level=4.0)  # at lower ones the voxels say it all
+    of_slabs, of_posts = (model.energy(shapes, category=name) for name in CLASSES)
     assert of_slabs[0] < of_posts[0] and of_posts[1] < of_slabs[1]
+
+
+def test_dynamics_that_are_watched_end_where_others_do():
+    model = small_model()
+    watched = list(model.watch(category="post", seed=3))
+    assert len(watched) == len(model.sampling.levels())
+    [shape] = model.synthesize(1, category="post", seed=3)
+    np.testing.assert_array_equal(watched[-1], shape)
+    # Noise has a half of its voxels on either side of grey, whatever it becomes.
+    assert (watched[0] > 0.5).mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_energy_learns_to_descend_to_what_its_field_draws():
@@ -146,6 +177,47 @@ def test_the_energy_learns_to_descend_to_what_its_field_draws():
     assert np.mean(errors[-10:]) < 0.5 * np.mean(errors[:5])
     for before, after in zip(frozen, model.field.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_odds_begin_as_the_patches_tell_them_and_then_heed_single_voxels():
+    network = small_network(voxels=4)
+    odds = keras.Model(
+        network.inputs, [network.get_layer(name).output for name in ("patch_odds", "log_odds")]
+    )
+    inputs = noisy_inputs(small_model(), 1.0)
+    told, whole = (keras.ops.convert_to_numpy(each) for each in odds(list(inputs)))
+    np.testing.assert_array_equal(told, whole)
+    drawn = network.get_layer("voxel_odds")
+    drawn.kernel.assign(np.ones(drawn.kernel.shape))
+    told, whole = (keras.ops.convert_to_numpy(each) for each in odds(list(inputs)))
+    assert np.abs(whole - told).min() > 0 and np.ptp(whole - told) > 0.01
+
+
+def test_what_draws_goes_on_learning_where_the_energy_has_a_smaller_network():
+    field = small_network(seed=1, voxels=4)
+    model = AnnealedDescriptor(small_network(), CLASSES, field=field)
+    shapes, labels = np.repeat(shapes_of_both(), 8, axis=0), np.repeat([0, 1], 8)
+    drawn = model.synthesize(2, category="slab", seed=0)
+    before = [np.array(weights) for weights in field.get_weights()]
+    model.compile(keras.optimizers.Adam(5e-3), denoising=Denoising(warped=0.0))
+    history = model.fit(shapes, labels, batch_size=16, epochs=40, verbose=0).history
+    assert model.network is field and model.field is None
+    assert history["cross_entropy"][-1] < 0.7 * history["cross_entropy"][0]
+    assert all(
+        (then != now).any()
+        for then, now in zip(before, field.get_weights(), strict=True)
+        if then.size > 64
+    )
+    assert (model.synthesize(2, category="slab", seed=0) != drawn).any()
+
+
+def test_fine_levels_weigh_more():
+    levels = np.array([[0.05], [1.0], [4.0], [16.0], [200.0]], np.float32)
+    weights = keras.ops.convert_to_numpy(level_weights(Denoising(fine_weight=0.5), levels))
+    np.testing.assert_allclose(weights[:, 0], [8.0, 2.0, 1.0, 0.5, 0.3], rtol=1e-6)
+    assert (
+        keras.ops.convert_to_numpy(level_weights(Denoising(fine_weight=0.0), levels)) == 1
+    ).all()
 
 
 def test_a_bound_model_is_the_same_model_of_one_category(learned):
@@ -194,7 +266,7 @@ def test_a_preset_comes_back_and_another_one_binds_it_to_a_category(learned, tmp
         descnet3d.load(tmp_path / "posts")
     del of_posts["shares"]
     (tmp_path / "posts" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PresetError, match="lacks model.shares"):
+    with pytest.raises(PresetError, match="it lacks shares"):
         descnet3d.load(tmp_path / "posts")
 
 
@@ -205,3 +277,32 @@ def test_what_it_cannot_do_is_said_by_name(learned):
         small_model().fit(shapes_of_both())
     with pytest.raises(ValueError, match="a multiple of 4"):
         conditional(10)
+
+
+def test_a_shape_that_is_encoded_is_generated_again(learned):
+    shapes = shapes_of_both()
+    for shape, category in zip(shapes, CLASSES, strict=True):
+        latents = learned.encode(shape[None], category=category)
+        assert latents.shape == (1, learned.num_latents)
+        # As long as the prior's are.
+        assert np.linalg.norm(latents) == pytest.approx(np.sqrt(learned.num_latents), rel=0.15)
+        again = learned.generate(latents=latents, category=category)
+        np.testing.assert_array_equal(again > 0.5, shape[None] > 0.5)
+
+
+def test_the_same_latents_give_the_same_shapes_and_a_path_ends_where_it_should(learned):
+    latents = learned.draw_latents(2, seed=3)
+    ends = learned.generate(latents=latents, category="slab")
+    np.testing.assert_allclose(ends, learned.generate(2, seed=3, category="slab"), atol=1e-5)
+    path = learned.interpolate(*latents, 3, category="slab")
+    np.testing.assert_allclose(path[[0, -1]], ends, atol=1e-3)
+    # a - b + b is a, up to its length.
+    kept = learned.arithmetic(latents[0], latents[1], latents[1], category="slab")
+    assert np.mean((kept > 0.5) == (ends[0] > 0.5)) > 0.95
+
+
+def test_latents_of_another_length_are_refused(learned):
+    with pytest.raises(ValueError, match=r"latents must have the shape \[n, 512\]"):
+        learned.generate(latents=np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="one of slab, post"):
+        learned.encode(shapes_of_both(), category="lamp")

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from descnet3d.energy.chains import ChainSettings
-from descnet3d.energy.langevin import LangevinSettings, langevin_dynamics
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.energy.langevin import langevin_dynamics
+from descnet3d.energy.settings import (
+    ChainSettings,
+    EquilibriumMatching,
+    LangevinSettings,
+    MaximumLikelihood,
+)
 from descnet3d.models import generators, networks
 from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.cooperative import CooperativeNet, Teaching
@@ -194,8 +198,8 @@ def test_a_resumed_run_goes_on_as_the_unbroken_one(tmp_path):
     )
     broken.fit(boxes(), batch_size=4, epochs=2, verbose=0, callbacks=[keeper])
     resumed = compiled()
-    done, _ = restore(resumed, tmp_path / "state.npz")
-    resumed.fit(boxes(), batch_size=4, initial_epoch=done, epochs=4, verbose=0)
+    progress = restore(resumed, tmp_path / "state.npz")
+    resumed.fit(boxes(), batch_size=4, initial_epoch=int(progress.epochs), epochs=4, verbose=0)
     for first, second in zip(whole.parts.values(), resumed.parts.values(), strict=True):
         for one, other in zip(values(first.variables), values(second.variables), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

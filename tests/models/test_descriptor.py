@@ -5,15 +5,19 @@ import os
 import subprocess
 import sys
 
+import every_model
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from descnet3d.energy import backend
-from descnet3d.energy.chains import ChainSettings
-from descnet3d.energy.langevin import LangevinSettings
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.energy.settings import (
+    ChainSettings,
+    EquilibriumMatching,
+    LangevinSettings,
+    MaximumLikelihood,
+)
 from descnet3d.files import OutputError
 from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
@@ -217,6 +221,21 @@ def test_noise_is_switched_off_after_its_epoch():
     assert abs(values[0] - values[1]) > 10 * abs(values[3] - values[4])
 
 
+@pytest.mark.parametrize("example_of", [every_model.likelihood, every_model.annealed])
+def test_one_model_super_resolves_any_ratio_and_recovers_between(example_of):
+    model, shapes, _ = example_of()
+    side = model.grid[0]
+    for ratio, count in ((2, 3), (4, 3), (8, 1), (4, 5), (2, 2)):
+        blocks = shapes[:count].reshape(count, *(side // ratio, ratio) * 3)
+        coarse = blocks.mean(axis=(2, 4, 6))
+        fine = model.super_resolve(coarse, num_steps=2, seed=0)
+        means = fine.reshape(blocks.shape).mean(axis=(2, 4, 6))
+        np.testing.assert_allclose(means, coarse, atol=1e-5)
+        visible = np.arange(side) < 4
+        whole = model.recover(shapes[:count], visible & (shapes[:count] >= 0), num_steps=2, seed=0)
+        np.testing.assert_array_equal(whole[..., :4], shapes[:count, ..., :4])
+
+
 def test_divergence_stops_training_and_says_what_to_change():
     model = small_model()
     likelihood = MaximumLikelihood(
@@ -262,6 +281,26 @@ def test_a_tensor_goes_through_the_same_door_as_an_array():
         model.fit(ops.convert_to_tensor(255 * boxes(12)), epochs=1, verbose=0)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="PyTorch's tensors have shapes")
+@pytest.mark.parametrize("shape", [(None,) * 4, (None, SIZE, None, SIZE), (None,) * 5, None])
+def test_a_generator_that_does_not_tell_its_shape_trains(shape):
+    import tensorflow as tf
+
+    def fit(shapes):
+        signature = tf.TensorSpec(shape, tf.float32)
+        shapes = shapes[..., None] if shape and len(shape) == 5 else shapes
+        data = tf.data.Dataset.from_generator(
+            lambda: [shapes[:4], shapes[4:]], output_signature=signature
+        )
+        model = small_model()
+        model.compile(keras.optimizers.SGD(1e-3), matching=EquilibriumMatching())
+        return model.fit(data, epochs=1, verbose=0).history["matching_loss"]
+
+    assert np.isfinite(fit(boxes(6))).all()
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="8"):
+        fit(np.zeros((6, 4, 16, 8), np.float32))
+
+
 def test_keras_own_saving_brings_the_model_back(tmp_path):
     model = small_model(voxel_mean=0.25, sampling=LangevinSettings(7, 0.05, 0.0, 0.4))
     model.save(tmp_path / "model.keras")
@@ -277,6 +316,24 @@ def test_a_network_with_a_network_inside_makes_a_preset(tmp_path):
     model.save_preset(tmp_path, weights_dtype="float32", scores={"iou": np.float32(0.5)})
     again = DescriptorNet.from_preset(tmp_path)
     np.testing.assert_array_equal(again.energy(boxes(3)), model.energy(boxes(3)))
+
+
+def test_a_preset_says_what_float16_took_from_its_weights(tmp_path):
+    model = small_model()
+    told = {}
+    for dtype in ("float16", "float32"):
+        model.save_preset(tmp_path / dtype, weights_dtype=dtype)
+        told[dtype] = json.loads((tmp_path / dtype / "config.json").read_text())["weights"]
+    exact, rounded = (
+        np.concatenate([each.ravel() for each in m.network.get_weights()])
+        for m in (DescriptorNet.from_preset(tmp_path / dtype) for dtype in ("float32", "float16"))
+    )
+    np.testing.assert_array_equal(
+        exact, np.concatenate([each.ravel() for each in model.network.get_weights()])
+    )
+    change = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert told["float16"]["rounding"] == pytest.approx(change, rel=0.05) and change > 1e-5
+    assert told["float32"]["rounding"] == 0.0
 
 
 def test_a_subclass_is_saved_as_the_descriptor_that_it_is(tmp_path):
@@ -420,7 +477,7 @@ def test_a_preset_of_a_newer_format_asks_for_a_newer_version(tmp_path):
 COMPARE = """
 import sys
 import numpy as np
-from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.energy.settings import LangevinSettings
 from descnet3d.models.descriptor import DescriptorNet
 model = DescriptorNet.from_preset(sys.argv[1])
 with np.load(sys.argv[2], allow_pickle=False) as file:

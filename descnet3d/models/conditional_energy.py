@@ -1,0 +1,125 @@
+"""E(Y | c, level): an energy at every noise level, what it draws, and how it learns to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from descnet3d.energy import backend
+from descnet3d.energy.annealing import signal_of
+
+
+class ConditionalEnergy:
+    """E(Y | c, level) = ‖Y‖²/2s² - f(Y | c, level), and the shapes that noisy ones are drawn to.
+
+    At a noise-to-signal level, s = (1 - g)·`reference_std` with g = 1 / (1 + level) is the standard
+    deviation of the noise in Y. All its methods take
+
+    - positions: Y, `[n, D, H, W, 1]` in model space, as the level's path has them,
+    - condition: `[n, c + 6]`: categories, one-hot, or zeros where none is told; then how the shape
+      was warped (`shapes.warps`), or zeros,
+    - level: noise-to-signal, `[n, 1]`.
+
+    Args:
+        network: f, with a layer `log_odds`, as `models.conditional_network.conditional` builds it.
+        field: a network of the same kind whose odds draw shapes; the network's own where None.
+        reference_std: half the distance of occupied and empty voxels.
+    """
+
+    def __init__(
+        self, network: keras.Model, field: keras.Model | None, reference_std: float
+    ) -> None:
+        self.network = network
+        self.reference_std = reference_std
+        drawing = field or network
+        self.log_odds = keras.Model(drawing.inputs, drawing.get_layer("log_odds").output)
+
+    def score_of(self, positions: Any, condition: Any, level: Any) -> Any:
+        """f(Y | c, level), `[n]`."""
+        score = self.network([positions, condition, level], training=False)
+        return ops.cast(ops.reshape(score, (-1,)), "float32")
+
+    def odds_of(self, positions: Any, condition: Any, level: Any) -> Any:
+        """The odds of each voxel, `[n, D, H, W, 1]`, before its own noisy value was seen."""
+        odds = self.log_odds([positions, condition, level], training=False)
+        return ops.cast(odds, "float32")
+
+    def energy_of(self, positions: Any, condition: Any, level: Any) -> Any:
+        """E(Y | c, level), `[n]` (eq. 1)."""
+        variance = ops.square(self._noise_std(level))[:, 0]
+        square = ops.sum(ops.square(positions), axis=(1, 2, 3, 4))
+        return square / (2 * variance) - self.score_of(positions, condition, level)
+
+    def drawn_by_energy(
+        self, positions: Any, condition: Any, level: Any, guidance: Any = None
+    ) -> Any:
+        """The shapes X̂ = (Y - s²·∂E/∂Y)/g, to which the energy descends from noisy ones.
+
+        With guidance, that is (1 + guidance)·E(Y | c) - guidance·E(Y).
+        """
+
+        def energy(moved: Any) -> Any:
+            found = self.energy_of(moved, condition, level)
+            if guidance is not None:
+                untold = self.energy_of(moved, ops.zeros_like(condition), level)
+                found = found + guidance * (found - untold)
+            return found
+
+        _, gradient = backend.value_and_input_gradient(energy, positions)
+        return self._descended(positions, gradient, level)
+
+    def drawn_by_odds(
+        self, positions: Any, condition: Any, level: Any, guidance: Any = None
+    ) -> Any:
+        """The mean of independent voxels with the field's odds, after noisy ones were seen."""
+        odds = self.odds_of(positions, condition, level)
+        if guidance is not None:
+            untold = self.odds_of(positions, ops.zeros_like(condition), level)
+            odds = odds + guidance * (odds - untold)
+        return self.reference_std * ops.tanh(0.5 * self._posterior(odds, positions, level))
+
+    # --- Learning ----------------------------------------------------------------------------
+
+    def noised(self, shapes: Any, level: Any, noise: keras.random.SeedGenerator) -> Any:
+        """Positions g·X + (1 - g)·ε on the paths of clean shapes X."""
+        signal = spread(signal_of(level))
+        normal: Any = keras.random.normal(ops.shape(shapes), seed=noise)
+        return signal * shapes + (1.0 - signal) * self.reference_std * normal
+
+    def cross_entropy(self, positions: Any, condition: Any, level: Any, occupancy: Any) -> Any:
+        """Of the posterior odds of the voxels against the clean ones, per voxel, `[n]`."""
+        odds = self._posterior(self.odds_of(positions, condition, level), positions, level)
+        return _means(keras.losses.binary_crossentropy(occupancy, odds, from_logits=True))
+
+    def gradient_error(self, positions: Any, condition: Any, level: Any, occupancy: Any) -> Any:
+        """The mean squares between what energy and odds draw, in units of a voxel, `[n]`."""
+        target = ops.stop_gradient(self.drawn_by_odds(positions, condition, level))
+        _, gradient = backend.value_and_input_gradient(
+            lambda moved: self.energy_of(moved, condition, level), positions, differentiable=True
+        )
+        drawn = self._descended(positions, gradient, level)
+        return _means(ops.square((drawn - target) / self.reference_std))
+
+    def _noise_std(self, level: Any) -> Any:
+        return (1.0 - signal_of(level)) * self.reference_std
+
+    def _descended(self, positions: Any, gradient: Any, level: Any) -> Any:
+        step = spread(ops.square(self._noise_std(level)))
+        return (positions - step * gradient) / spread(signal_of(level))
+
+    def _posterior(self, odds: Any, positions: Any, level: Any) -> Any:
+        """The odds of each voxel after its own noisy value was seen, too."""
+        own = 2.0 * signal_of(level) * self.reference_std / ops.square(self._noise_std(level))
+        return odds + spread(own) * positions
+
+
+def spread(numbers: Any) -> Any:
+    """One number a shape, `[n, 1]`, for all its voxels."""
+    return ops.reshape(numbers, (-1, 1, 1, 1, 1))
+
+
+def _means(values: Any) -> Any:
+    """Of each shape's values, `[n]`."""
+    return ops.mean(values, axis=tuple(range(1, len(values.shape))))

@@ -1,0 +1,35 @@
+"""Keras started without what TensorFlow says of itself at its start."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+
+
+def import_keras() -> None:
+    """Imports Keras and its backend, and keeps to itself what TensorFlow prints meanwhile.
+
+    Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for instead; and where the import
+    fails, all that was printed.
+    """
+    if "keras" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        importlib.import_module("keras")
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # Since 2.19 TensorFlow logs to the file descriptor while it is imported, whatever that variable
+    # says (its issue 100442).
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            importlib.import_module("keras")
+        except Exception:
+            caught.seek(0)
+            os.write(standard_error, caught.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)

@@ -1,0 +1,46 @@
+"""The seam to TensorFlow and PyTorch: what is compiled, and one step of descent."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from descnet3d.energy import backend
+from descnet3d.energy.constraints import BlockMeans
+
+
+def test_a_compiled_function_knows_the_grid_of_every_batch_that_it_meets():
+    """TensorFlow would forget a side that changes, as it forgets the number of rows."""
+
+    def spread(positions, constraint):
+        return positions if constraint is None else constraint.project(positions)
+
+    compiled = backend.compiled(spread)
+    positions = np.random.default_rng(0).random((5, 8, 8, 8, 1)).astype("float32")
+    for side in (2, 4, 8):
+        for count in (5, 2, 3):
+            means = np.full((count, side, side, side, 1), 0.25, "float32")
+            found = compiled(
+                ops.convert_to_tensor(positions[:count]), BlockMeans(ops.convert_to_tensor(means))
+            )
+            width = 8 // side
+            blocks = ops.convert_to_numpy(found)[..., 0].reshape(count, *(side, width) * 3)
+            np.testing.assert_allclose(blocks.mean(axis=(2, 4, 6)), 0.25, atol=1e-6)
+    np.testing.assert_array_equal(compiled(positions, None), positions)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_descent_moves_by_the_gradient_whatever_the_loss_is_scaled_by(scaled):
+    start = np.array([1.0, -2.0, 3.0], "float32")
+    variable = keras.Variable(start)
+    optimizer = keras.optimizers.SGD(0.1)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build([variable])
+    loss = backend.descend(
+        lambda: (ops.sum(ops.square(variable)), ops.sum(ops.square(variable))),
+        optimizer,
+        [variable],
+    )
+    assert float(loss) == 14.0
+    np.testing.assert_allclose(ops.convert_to_numpy(variable.value), 0.8 * start, rtol=1e-6)
