@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import keras
 import numpy as np
+from scipy.stats import binomtest
 
 from descnet3d.datasets.archives import VoxelArchive
 from descnet3d.models import networks
@@ -16,7 +16,6 @@ from descnet3d.models.supervised_classifier import SupervisedClassifier
 
 Classifier = SupervisedClassifier | FeatureClassifier
 # The quantile of a normal distribution within which 95 % lie.
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,6 @@ class ClassificationScores:
     cross_entropy: float
 
 
-def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson, 1927).
-
-    Its ends are (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n), with p = hits / count.
-
-    Args:
-        hits: how many of them.
-        count: n, how many in all.
-        z: the quantile; 95 % by default.
-    """
-    share = hits / count
-    middle = share + z**2 / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    scale = 1 + z**2 / count
-    return (middle - half) / scale, (middle + half) / scale
-
-
 def untrained_like(model: FeatureClassifier, seed: int = 0) -> FeatureClassifier:
     """A classifier of the same kind whose network has drawn its weights anew, and is not fitted.
 
@@ -76,13 +58,13 @@ def untrained_like(model: FeatureClassifier, seed: int = 0) -> FeatureClassifier
 def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> ClassificationScores:
     """The scores of probabilities `[n, k]` of shapes with these labels `[n]`."""
     hits = int((probabilities.argmax(axis=1) == labels).sum())
-    low, high = wilson_interval(hits, len(labels))
+    interval = binomtest(hits, len(labels)).proportion_ci(0.95, method="wilson")
     own = probabilities[np.arange(len(labels)), labels]
     return ClassificationScores(
         shapes=len(labels),
         accuracy=hits / len(labels),
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy_low=float(interval.low),
+        accuracy_high=float(interval.high),
         class_probability=float(own.mean()),
         cross_entropy=float(-np.log(np.maximum(own, 1e-12)).mean()),
     )
@@ -103,9 +85,3 @@ def evaluate_classifier(model: Classifier, archive: VoxelArchive) -> Classificat
         raise ValueError("the archive has no test shapes; give one with the official split.")
     probabilities = model.probabilities(archive.occupancy[archive.is_test])
     return score_probabilities(probabilities, archive.labels[archive.is_test])
-
-
-def table(scores: ClassificationScores) -> str:
-    """The scores, as a Markdown table."""
-    lines = [f"| {name} | {value:.4g} |" for name, value in asdict(scores).items()]
-    return "\n".join(["| test shapes | |", "|---|---|", *lines])

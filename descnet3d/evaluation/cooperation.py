@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -91,9 +91,3 @@ def evaluate_cooperation(
         largest_step=float(np.max(steps, axis=1).mean()),
         mean_step=float(np.mean(steps)),
     )
-
-
-def latent_table(scores: LatentScores) -> str:
-    """The scores of latents, as a Markdown table."""
-    lines = [f"| {name} | {value:.4g} |" for name, value in asdict(scores).items()]
-    return "\n".join(["| latents | |", "|---|---|", *lines])

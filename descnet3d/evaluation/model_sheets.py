@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from descnet3d.energy import latents
-from descnet3d.energy.conditions import Task
+from descnet3d.energy.tasks import Condition
 from descnet3d.evaluation import classification, reconstruction
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.energy_based import EnergyBasedModel
+from descnet3d.models.latent_model import LatentModel
 from descnet3d.shapes import sheets
 
 COLUMNS = 9
 
 
 def paths(
-    model: CooperativeNet,
+    model: LatentModel,
     ends: np.ndarray,
     steps: int,
     *,
@@ -28,7 +29,7 @@ def paths(
     """Rows of shapes, each on the way between two latents.
 
     Args:
-        model: a cooperative model.
+        model: whose shapes have latents.
         ends: latents, `[m, 2, d]`.
         steps: the shapes of a row.
         kind: "spherical" or "linear".
@@ -43,12 +44,12 @@ def paths(
 
 
 def sums(
-    model: CooperativeNet, operands: np.ndarray, *, revised: bool = False, progress: bool = False
+    model: LatentModel, operands: np.ndarray, *, revised: bool = False, progress: bool = False
 ) -> np.ndarray:
-    """Rows of a, b, c and what the generator makes of a - b + c.
+    """Rows of a, b, c and what is made of a - b + c.
 
     Args:
-        model: a cooperative model.
+        model: whose shapes have latents.
         operands: latents, `[m, 3, d]`.
         revised: whether Langevin dynamics revises the shapes.
         progress: whether to show a progress bar of the revision.
@@ -94,7 +95,7 @@ def save_judged(
 
 def save_model_sheet(
     model: EnergyBasedModel,
-    task: Task | None,
+    condition: Condition | None,
     shapes: np.ndarray,
     path: Path,
     title: str | None = None,
@@ -104,10 +105,10 @@ def save_model_sheet(
         tiles, labels = cooperation(model)
         sheets.save_sheet(tiles, path, labels=labels, columns=COLUMNS, title=title)
         return
-    if task is None:
+    if condition is None:
         sheets.save_sheet(model.synthesize(SHEET_SHAPES, seed=0), path, title=title)
         return
-    problem = reconstruction.pose(task, shapes)
-    found = reconstruction.solve(model, problem)
+    problem = condition.pose(shapes)
+    found = reconstruction.solve(model, condition, problem)
     tiles, labels = reconstruction.sheet_rows(problem.known, found, problem.truth)
     sheets.save_sheet(tiles, path, labels=labels, columns=len(shapes), title=title)

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
-from tqdm import tqdm
 
 from descnet3d.datasets.archives import VoxelArchive
-from descnet3d.energy.conditions import Recovery
+from descnet3d.energy.tasks import Recovery
 from descnet3d.evaluation import classification, reconstruction, set_scores
 from descnet3d.evaluation.synthesis import INCEPTION_SPLITS
 from descnet3d.models.feature_classifier import FeatureClassifier, groups_of
+from descnet3d.progress import bar as progress_bar
+from descnet3d.tables import table
 from descnet3d.zoo import index, presets
 
 # What the paper's poster and tables print (Xie et al., CVPR 2018).
@@ -84,12 +85,7 @@ class Table:
 
     def as_markdown(self) -> str:
         """The table as Markdown."""
-        lines = [f"### {self.title}", "", f"| | {' | '.join(self.columns)} |"]
-        lines.append("|---" * (len(self.columns) + 1) + "|")
-        for name, row in self.rows.items():
-            cells = ["" if value is None else f"{value:.4g}" for value in row]
-            lines.append("|" + "".join(f" {cell} |" if cell else " |" for cell in [name, *cells]))
-        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
+        return "\n\n".join([f"### {self.title}", table(self.rows, self.columns), *self.notes])
 
 
 def paper_tables(
@@ -130,7 +126,7 @@ def paper_tables(
     ]
     total = sum(step.cost for _, steps in work for step in steps)
     shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
-    with tqdm(total=total, disable=not progress, bar_format=shape, dynamic_ncols=True) as bar:
+    with progress_bar(total, "step", disable=not progress, bar_format=shape) as bar:
         for table, steps in work:
             for step in steps:
                 bar.set_description(step.what)

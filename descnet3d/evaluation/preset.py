@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from descnet3d.datasets.archives import VoxelArchive
-from descnet3d.energy.conditions import Task, task_of
+from descnet3d.energy.tasks import Condition, condition_of
 from descnet3d.evaluation import classification, reconstruction
-from descnet3d.evaluation.cooperation import evaluate_cooperation, latent_table
+from descnet3d.evaluation.cooperation import evaluate_cooperation
 from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_model_sheet
-from descnet3d.evaluation.synthesis import Reference, evaluate_synthesis, table
+from descnet3d.evaluation.synthesis import Reference, evaluate_synthesis
 from descnet3d.files import replacing
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.preset_config import CONFIG, as_json, read_config
+from descnet3d.tables import scores_table
 from descnet3d.zoo import cards, presets
 
 
@@ -25,7 +26,7 @@ def evaluate_preset(
     archive: VoxelArchive,
     *,
     category: str | None = None,
-    task: Task | str | None = "own",
+    task: Condition | str | None = "own",
     num: int = 64,
     seed: int = 0,
     write: bool = False,
@@ -38,7 +39,7 @@ def evaluate_preset(
         archive: shapes of all categories, with their official split.
         category: what its shapes should be; the preset's own if absent.
         task: what it is asked: the task that it was trained for ("own"), None for synthesis, or
-            another one.
+            what is known of shapes.
         num: how many shapes to synthesise.
         seed: the seed of what it synthesises and of the hidden voxels.
         write: whether to write scores, sheet and card into the folder.
@@ -59,11 +60,18 @@ def evaluate_preset(
             raise ValueError(f"{folder} holds a classifier, which cannot be asked anything else.")
         found = _judge(model, archive)
     else:
-        found = _ask(model, archive, category, task, num, seed, write, progress)
+        own = condition_of(model.preset.get("recipe") or {})
+        condition = own if isinstance(task, str) else task
+        if write and condition != own:
+            raise ValueError(
+                f"write needs the preset's own task, {own or 'synthesis'}, not {condition}."
+            )
+        found = _ask(model, archive, category, condition, num, seed, progress)
     if write:
         config = {**read_config(folder), **found.measured}
         command = f"descnet3d evaluate {config.get('id', folder)} --data=ARCHIVE"
-        config["evaluation_command"] = " ".join([command, *found.words])
+        of = [f"--category={category}"] if category else []
+        config["evaluation_command"] = " ".join([command, *of, *found.words])
         with replacing(folder / CONFIG) as path:
             path.write_text(as_json(config), encoding="utf-8")
         found.draw(folder / "sheet.png")
@@ -94,7 +102,7 @@ def _judge(model: classification.Classifier, archive: VoxelArchive) -> Finding:
     return Finding(
         {"scores": asdict(scores)},
         [],
-        classification.table(scores),
+        scores_table({"": asdict(scores)}, corner="test shapes"),
         lambda path: save_judged(model, *test, path),
     )
 
@@ -103,56 +111,57 @@ def _ask(
     model: EnergyBasedModel,
     archive: VoxelArchive,
     category: str | None,
-    task: Task | str | None,
+    condition: Condition | None,
     num: int,
     seed: int,
-    write: bool,
     progress: bool,
 ) -> Finding:
-    """What a descriptor does when it is asked a task."""
-    words = [f"--category={category}"] if category else []
-    category = category or model.preset.get("category", "")
-    own = task_of(model.preset.get("recipe") or {})
-    task = own if isinstance(task, str) else task
-    if write and task != own:
-        raise ValueError(f"write needs the preset's own task, {own or 'synthesis'}, not {task}.")
-    measured: dict[str, Any] = {}
-    of_several = category == model.preset.get("category") and model.preset.get("categories")
-    if task is None:
-        classifier = presets.reference_classifier(archive.classes, model.grid)
-        reference = Reference(archive, None if of_several else category, classifier)
-    if task is None and isinstance(model, CooperativeNet):
+    """What an energy does on a condition, or without any."""
+    category = category or str(model.preset.get("category", ""))
+    if condition is not None:
+        return _reconstruct(model, condition, archive, category, seed, progress)
+    classifier = presets.reference_classifier(archive.classes, model.grid)
+    of_all = category == model.preset.get("category") and model.preset.get("categories")
+    reference = Reference(archive, None if of_all else category, classifier)
+    if isinstance(model, CooperativeNet):
         columns, latents = evaluate_cooperation(
             model, reference, num=num, seed=seed, progress=progress
         )
-        synthesized, generated, real = (scores.as_dict() for scores in columns.values())
-        measured = {
-            "scores": synthesized,
-            "generator_scores": generated,
-            "real_scores": real,
-            "latent_scores": asdict(latents),
-        }
-        words.append(f"--num={num}")
-        printed = f"{table(columns)}\n\n{latent_table(latents)}"
-    elif task is None:
-        scores, tests = evaluate_synthesis(model, reference, num=num, seed=seed, progress=progress)
-        measured = {"scores": scores.as_dict(), "real_scores": tests.as_dict()}
-        words.append(f"--num={num}")
-        printed = table({"synthesised": scores, "real test shapes": tests})
+        names: tuple[str, ...] = ("scores", "generator_scores", "real_scores")
+        more = {"latent_scores": asdict(latents)}
     else:
-        rows = reconstruction.evaluate_reconstruction(
-            model, task, archive, category, seed=seed, progress=progress
-        )
-        printed = reconstruction.table(rows)
-        figures = {name: asdict(row) for name, row in rows.items()}
-        measured = {"scores": figures.pop("this model"), "baselines": figures}
-    asked, shown = task, archive.occupancy[:0]
-    if task is not None:
-        own_shapes = archive.labels == archive.classes.index(category)
-        shown = archive.occupancy[archive.is_test & own_shapes][:SHEET_COLUMNS]
+        found = evaluate_synthesis(model, reference, num=num, seed=seed, progress=progress)
+        columns = dict(zip(("synthesised", "real test shapes"), found, strict=True))
+        names, more = ("scores", "real_scores"), {}
+    sets = {name: scores.as_dict() for name, scores in columns.items()}
+    tables = [scores_table(sets, ratio=True)]
+    tables += [scores_table({"": scores}, corner="latents") for scores in more.values()]
     return Finding(
-        measured,
-        [*words, f"--seed={seed}"],
-        printed,
-        lambda path: save_model_sheet(model, asked, shown, path),
+        {**dict(zip(names, sets.values(), strict=True)), **more},
+        [f"--num={num}", f"--seed={seed}"],
+        "\n\n".join(tables),
+        lambda path: save_model_sheet(model, None, archive.occupancy[:0], path),
+    )
+
+
+def _reconstruct(
+    model: EnergyBasedModel,
+    condition: Condition,
+    archive: VoxelArchive,
+    category: str,
+    seed: int,
+    progress: bool,
+) -> Finding:
+    """How far from the truth test shapes are that were found from what is known of them."""
+    rows = reconstruction.evaluate_reconstruction(
+        model, condition, archive, category, seed=seed, progress=progress
+    )
+    figures = {name: asdict(row) for name, row in rows.items()}
+    own = archive.is_test & (archive.labels == archive.classes.index(category))
+    shown = archive.occupancy[own][:SHEET_COLUMNS]
+    return Finding(
+        {"scores": figures.pop("this model"), "baselines": figures},
+        [f"--seed={seed}"],
+        reconstruction.scores_by_name(rows),
+        lambda path: save_model_sheet(model, condition, shown, path),
     )

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from descnet3d.datasets.archives import VoxelArchive, find_label
-from descnet3d.energy.conditions import Recovery, Task
+from descnet3d.energy.tasks import Condition, Problem, task_of
 from descnet3d.evaluation import shape_distances
 from descnet3d.models.energy_based import EnergyBasedModel
-from descnet3d.shapes import blocks, corruptions
-
-
-class Problem(NamedTuple):
-    """What is known of shapes, and what is to be found.
-
-    Attributes:
-        truth: occupancy, float32 `[n, D, H, W]`.
-        known: what can be seen of it, float32 `[n, D, H, W]`: the visible voxels, or the block
-            averages spread over their blocks.
-        hidden: bool `[n, D, H, W]`: the voxels whose error counts.
-        coarse: the block averages `[n, d, h, w]`; None in recovery.
-    """
-
-    truth: np.ndarray
-    known: np.ndarray
-    hidden: np.ndarray
-    coarse: np.ndarray | None
+from descnet3d.shapes import blocks
+from descnet3d.tables import table
 
 
 @dataclass(frozen=True)
@@ -50,60 +33,56 @@ class ReconstructionScores:
     iou: float
 
 
-def pose(task: Task, shapes: np.ndarray, seed: int = 0) -> Problem:
-    """Make problems of known solution: the same for the same shapes and seed, everywhere.
-
-    Args:
-        task: recovery or super-resolution.
-        shapes: the truth, occupancy `[n, D, H, W]`.
-        seed: chooses the hidden voxels.
-    """
-    truth = np.asarray(shapes, dtype=np.float32)
-    if isinstance(task, Recovery):
-        generator = np.random.default_rng(seed)
-        visible = corruptions.visible_voxels(truth, task.corruption, generator)
-        return Problem(truth, np.where(visible, truth, 0.0), ~visible, None)
-    return pose_blocks(truth, task.ratio)
-
-
-def pose_blocks(truth: np.ndarray, ratio: int) -> Problem:
-    """Problems of super-resolution by a ratio, of occupancy `[n, D, H, W]`."""
-    coarse = blocks.average(truth, ratio)
-    known = blocks.spread(coarse, truth.shape[1:])
-    return Problem(truth, known, np.ones(truth.shape, dtype=bool), coarse)
-
-
 def batch_size(grid: tuple[int, ...]) -> int:
     """How many shapes to work on at a time: 32 at 32³, fewer on larger grids, for the memory."""
     return max(1, min(32, 2**20 // int(np.prod(grid))))
 
 
 def solve(
-    model: EnergyBasedModel, problem: Problem, *, seed: int = 0, progress: bool = False
+    model: EnergyBasedModel,
+    condition: Condition,
+    problem: Problem,
+    *,
+    seed: int = 0,
+    progress: bool = False,
 ) -> np.ndarray:
-    """What a model makes of the problems, occupancy `[n, D, H, W]`."""
-    options: dict[str, Any] = {
-        "seed": seed,
-        "batch_size": batch_size(model.grid),
-        "progress": progress,
-    }
-    if problem.coarse is not None:
-        return model.super_resolve(problem.coarse, **options)
-    return model.recover(problem.known, ~problem.hidden, **options)
+    """What a model makes of the problems of a condition, occupancy `[n, D, H, W]`."""
+    at_once = batch_size(model.grid)
+    return condition.solve(model, problem, seed=seed, batch_size=at_once, progress=progress)
+
+
+class Tally:
+    """Scores of shapes that come in batches."""
+
+    def __init__(self) -> None:
+        self._shapes = self._voxels = 0
+        self._absolute = self._squared = self._iou = 0.0
+
+    def add(self, found: np.ndarray, problem: Problem) -> None:
+        """Count what was found, `[n, D, H, W]` in [0, 1]."""
+        difference = np.abs(found - problem.truth)[problem.hidden].astype(np.float64)
+        one, other = found > shape_distances.THRESHOLD, problem.truth > shape_distances.THRESHOLD
+        both = (one & other & problem.hidden).sum(axis=(1, 2, 3))
+        either = ((one | other) & problem.hidden).sum(axis=(1, 2, 3))
+        self._shapes += len(found)
+        self._voxels += len(difference)
+        self._absolute += float(difference.sum())
+        self._squared += float(np.square(difference).sum())
+        self._iou += float(np.where(either > 0, both / np.maximum(either, 1), 1.0).sum())
+
+    def scores(self) -> ReconstructionScores:
+        """Those of all that was counted; not a number where there was nothing to find."""
+        voxels, shapes = self._voxels or np.nan, self._shapes or np.nan
+        return ReconstructionScores(
+            self._shapes, self._absolute / voxels, self._squared / voxels, self._iou / shapes
+        )
 
 
 def score(found: np.ndarray, problem: Problem) -> ReconstructionScores:
     """The scores of what was found, `[n, D, H, W]` in [0, 1]."""
-    difference = np.abs(found - problem.truth)[problem.hidden].astype(np.float64)
-    one, other = found > shape_distances.THRESHOLD, problem.truth > shape_distances.THRESHOLD
-    both = (one & other & problem.hidden).sum(axis=(1, 2, 3))
-    either = ((one | other) & problem.hidden).sum(axis=(1, 2, 3))
-    return ReconstructionScores(
-        shapes=len(found),
-        absolute_error=float(difference.mean()),
-        squared_error=float(np.square(difference).mean()),
-        iou=float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean()),
-    )
+    tally = Tally()
+    tally.add(found, problem)
+    return tally.scores()
 
 
 def mean_shape(problem: Problem, training: np.ndarray) -> np.ndarray:
@@ -143,20 +122,18 @@ def trilinear_upscaling(problem: Problem, training: np.ndarray) -> np.ndarray:
     return np.clip(fine, 0.0, 1.0)
 
 
-def baselines(task: Task) -> dict[str, Callable[[Problem, np.ndarray], np.ndarray]]:
-    """The baselines of a task, by name."""
-    if isinstance(task, Recovery):
-        return {"mean training shape": mean_shape, "nearest training shape": nearest_training_shape}
-    return {
-        "nearest up-scaling": nearest_upscaling,
-        "trilinear up-scaling": trilinear_upscaling,
-        "nearest training shape": nearest_training_shape,
-    }
+# By the names that tasks give them; each maps problems and the training shapes to shapes.
+BASELINES: dict[str, Callable[[Problem, np.ndarray], np.ndarray]] = {
+    "mean training shape": mean_shape,
+    "nearest training shape": nearest_training_shape,
+    "nearest up-scaling": nearest_upscaling,
+    "trilinear up-scaling": trilinear_upscaling,
+}
 
 
 def evaluate_reconstruction(
     model: EnergyBasedModel,
-    task: Task,
+    condition: Condition,
     archive: VoxelArchive,
     category: str,
     *,
@@ -167,7 +144,7 @@ def evaluate_reconstruction(
 
     Args:
         model: a descriptor.
-        task: what it is asked.
+        condition: what is known of the shapes.
         archive: shapes with their official split.
         category: which of them.
         seed: chooses the hidden voxels, and what is random in the model.
@@ -195,21 +172,16 @@ def evaluate_reconstruction(
             f"the archive has grids of size {archive.occupancy.shape[1:]}, and the model makes "
             f"{model.grid}; give an archive of the model's size."
         )
-    problem = pose(task, test, seed)
-    scores = {"this model": score(solve(model, problem, seed=seed, progress=progress), problem)}
-    for name, baseline in baselines(task).items():
-        scores[name] = score(baseline(problem, training), problem)
-    return scores
+    problem = condition.pose(test, seed)
+    found = solve(model, condition, problem, seed=seed, progress=progress)
+    others = {name: BASELINES[name](problem, training) for name in task_of(condition).baselines}
+    return {name: score(each, problem) for name, each in {"this model": found, **others}.items()}
 
 
-def table(scores: dict[str, ReconstructionScores]) -> str:
+def scores_by_name(scores: dict[str, ReconstructionScores]) -> str:
     """Scores by name, as a Markdown table."""
-    fields = list(asdict(next(iter(scores.values()))))
-    lines = [f"| | {' | '.join(fields)} |", "|---" * (len(fields) + 1) + "|"]
-    for name, row in scores.items():
-        cells = " | ".join(f"{value:.4g}" for value in asdict(row).values())
-        lines.append(f"| {name} | {cells} |")
-    return "\n".join(lines)
+    rows = {name: asdict(row) for name, row in scores.items()}
+    return table({name: row.values() for name, row in rows.items()}, next(iter(rows.values())))
 
 
 def sheet_rows(

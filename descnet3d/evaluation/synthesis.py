@@ -258,22 +258,3 @@ def require_grid(model: EnergyBasedModel, archive: VoxelArchive) -> None:
             f"the archive has grids of size {archive.occupancy.shape[1:]}, and the model makes "
             f"{model.grid}; give an archive of the model's size."
         )
-
-
-def table(columns: dict[str, SynthesisScores]) -> str:
-    """Sets of scores side by side, as a Markdown table; the last are the real test shapes'.
-
-    With two columns the ratio of the first to the second is the third.
-    """
-    names = list(columns)
-    headings = [*names, *(["ratio"] if len(names) == 2 else [])]
-    lines = [f"| | {' | '.join(headings)} |", "|---" * (len(headings) + 1) + "|"]
-    rows = [scores.as_dict() for scores in columns.values()]
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        whole = isinstance(values[0], int)
-        cells = [str(value) if whole else f"{value:.3f}" for value in values]
-        if len(names) == 2:
-            cells.append("" if whole or not values[1] else f"{values[0] / values[1]:.3f}")
-        lines.append("|" + "".join(f" {cell} |" if cell else " |" for cell in [name, *cells]))
-    return "\n".join(lines)

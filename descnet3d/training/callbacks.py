@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+
+from descnet3d.progress import SECONDS
 
 
 class TrainingProgress(keras.callbacks.Callback):
@@ -36,6 +39,7 @@ class TrainingProgress(keras.callbacks.Callback):
                 self.epochs - self.initial_epoch,
                 unit_name="epoch",
                 stateful_metrics=list(logs or {}),
+                interval=0.05 if sys.stdout.isatty() else SECONDS,
             )
         self._bar.update(epoch + 1 - self.initial_epoch, list((logs or {}).items()))
 
@@ -68,10 +72,12 @@ class TrainingSheets(keras.callbacks.Callback):
             return
         variables = [moved for _, group in self.model.optimized.values() for moved in group]
         live = [keras.ops.convert_to_numpy(variable.value).copy() for variable in variables]
-        self.model.finalize()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{self.prefix}_{epoch + 1:05d}.png"
-        self.draw(self.model, path, f"{self.prefix}, epoch {epoch + 1}")
-        for variable, value in zip(variables, live, strict=True):
-            variable.assign(value)
+        try:
+            self.model.finalize()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{self.prefix}_{epoch + 1:05d}.png"
+            self.draw(self.model, path, f"{self.prefix}, epoch {epoch + 1}")
+        finally:  # an interrupt has to find the live weights
+            for variable, value in zip(variables, live, strict=True):
+                variable.assign(value)
         self._last = time.monotonic()

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from tqdm import tqdm
+from keras import ops
 
-from descnet3d.energy.conditions import task_of
-from descnet3d.energy.objectives import EquilibriumMatching
+from descnet3d.energy import objectives
+from descnet3d.energy.settings import AnnealingSettings, EquilibriumMatching
+from descnet3d.energy.tasks import TUNABLE
+from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.preset_config import BOUND, read_config
+from descnet3d.progress import bar
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.training.recipes import RECIPES, Recipe
 from descnet3d.zoo import presets
 from descnet3d.zoo.index import Preset
 
-# What fine-tuning a preset of each task changes in the recipe of the task.
-SHORTER: dict[str, dict[str, Any]] = {
-    "synthesis": {"matching_steps": 4000, "matching_learning_rate": 1e-3},
-    "recovery": {"matching_steps": 1800, "matching_learning_rate": 5e-4},
-    "super_resolution": {"matching_steps": 1800, "matching_learning_rate": 5e-4},
-    "cooperative": {"matching_steps": 2000, "matching_learning_rate": 1e-3},
-    "annealed": {
-        "denoising_steps": 2000,
-        "denoising_learning_rate": 5e-4,
-        "gradient_steps": 1000,
-        "average": 0.995,
-        "mirror_axes": "",
-    },
+# What fine-tuning changes in the recipe of annealed descriptors.
+_ANNEALED_SHORTER: dict[str, Any] = {
+    "denoising_steps": 2000,
+    "denoising_learning_rate": 5e-4,
+    "gradient_steps": 1000,
+    "average": 0.995,
+    "mirror_axes": None,
 }
-_BASES = {"synthesis": "base"}
 _ANNEALED = ("AnnealedDescriptor", BOUND)
 # What a preset's own recipe decides, whatever its shapes were.
 _KEPT = ("voxel_mean", "reference_std", "network", "corruption", "ratio", "langevin_contraction")
-_JUDGED_BY = 48
-_AT_ONCE = 48
+_JUDGED_BY = 24
+_AT_ONCE = 12
+# Where what a shape is is decided.
+_LEVELS = (2.0, 4.0, 8.0)
 
 
 class Candidate(NamedTuple):
@@ -46,7 +44,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         preset: it.
-        loss: its matching loss on the shapes, before anything is learned.
+        loss: its denoising loss on the shapes, before anything is learned.
     """
 
     preset: Preset
@@ -60,11 +58,11 @@ def nearest_presets(
     without: Sequence[str] = (),
     progress: bool = False,
 ) -> list[Candidate]:
-    """The presets at hand, those first whose energy fits given shapes best.
+    """The presets at hand, those first that fit given shapes best.
 
-    The measure is the loss that training would begin with: how far ∂E/∂Y is from the direction from
-    noise to the shapes (`EquilibriumMatching`), on at most 48 of them with the same noise for each
-    preset. Energies themselves do not compare, as each has its own normaliser.
+    The measure is the loss that training would begin with: how well the odds of an annealed
+    descriptor, bound to a category, draw the shapes from noise (`denoising_loss`), on at most 24 of
+    them with the same noise for each.
 
     Args:
         shapes: occupancy in [0, 1], `[n, D, H, W]`.
@@ -73,7 +71,7 @@ def nearest_presets(
         progress: shows a bar with the time left.
 
     Returns:
-        The presets that synthesise on the shapes' grid, by rising loss.
+        The presets of one category that synthesise on the shapes' grid, by rising loss.
 
     Raises:
         ValueError: the shapes are no occupancy, or no preset has their grid.
@@ -83,16 +81,12 @@ def nearest_presets(
     able = [
         preset
         for preset in presets.list_presets()
-        if preset.task in ("synthesis", "cooperative")
+        if preset.task == "synthesis"
         and preset.path is not None
         and preset.size == shapes.shape[1:]
         and preset.category not in without
-        # Their energy is one of noisy shapes, whose gradient on other paths says nothing.
-        and not _is_annealed(preset)
+        and _is_annealed(preset)
     ]
-    own = {preset.category for preset in able if preset.task == "synthesis"}
-    # A cooperative preset begins with the descriptor of its category's synthesis preset.
-    able = [preset for preset in able if preset.task == "synthesis" or preset.category not in own]
     if not able:
         side = "x".join(map(str, shapes.shape[1:]))
         raise ValueError(
@@ -100,10 +94,47 @@ def nearest_presets(
             "preset to begin with"
         )
     found = []
-    for preset in tqdm(able, "nearest preset", leave=False, disable=not progress):
-        model = presets.load_descriptor(presets.fetch(preset))
-        found.append(Candidate(preset, matching_loss(model, shapes[order], seed=seed)))
+    models: dict[str, Any] = {}  # presets that are bound to a category share one
+    shown = bar(len(able), "preset", title="nearest preset", items=able) if progress else able
+    for preset in shown:
+        told = read_config(presets.fetch(preset))["model"]
+        source = told.get("shares", preset.id)
+        if source not in models:
+            models[source] = presets.load(source)
+        loss = denoising_loss(models[source], shapes[order], told.get("category"), seed=seed)
+        found.append(Candidate(preset, loss))
     return sorted(found, key=lambda candidate: candidate.loss)
+
+
+def denoising_loss(
+    model: AnnealedDescriptor, shapes: np.ndarray, category: str | None = None, *, seed: int = 0
+) -> float:
+    """How badly an annealed descriptor knows shapes: the cross-entropy of drawing them from noise.
+
+    Args:
+        model: bound to a category, or to none.
+        shapes: occupancy in [0, 1], `[n, D, H, W]`.
+        category: what is told of the shapes; the model's own category, or nothing, where None.
+        seed: of the noise: the same for models to be compared.
+
+    Returns:
+        The mean over the voxels and over a few noise levels, the smaller the better.
+
+    Raises:
+        ValueError: the shapes are no occupancy, or on another grid than the model's.
+    """
+    shapes = as_occupancy(shapes, "shapes", model.grid)
+    noise, losses = keras.random.SeedGenerator(seed), []
+    for at in range(0, len(shapes), _AT_ONCE):
+        observed = model.to_model_space(shapes[at : at + _AT_ONCE])
+        count = observed.shape[0]
+        condition = ops.convert_to_tensor(model.condition_of(category, count))
+        for level in _LEVELS:
+            levels = ops.full((count, 1), level)
+            positions = model.conditional.noised(observed, levels, noise)
+            loss = model.cross_entropy(positions, condition, levels, observed + model.voxel_mean)
+            losses.append(float(ops.sum(loss)))
+    return sum(losses) / (len(shapes) * len(_LEVELS))
 
 
 def matching_loss(model: DescriptorNet, shapes: np.ndarray, *, seed: int = 0) -> float:
@@ -127,8 +158,12 @@ def matching_loss(model: DescriptorNet, shapes: np.ndarray, *, seed: int = 0) ->
     noise, losses = keras.random.SeedGenerator(seed), []
     pieces = [shapes[at : at + _AT_ONCE] for at in range(0, len(shapes), _AT_ONCE)]
     for piece in pieces:
-        loss = EquilibriumMatching().loss(
-            model.energy_of, model.to_model_space(piece), model.reference_std, noise
+        loss = objectives.matching_loss(
+            EquilibriumMatching(),
+            model.energy_of,
+            model.to_model_space(piece),
+            model.reference_std,
+            noise,
         )
         losses.append(float(keras.ops.convert_to_numpy(loss)))
     return float(np.average(losses, weights=[len(piece) for piece in pieces]))
@@ -155,14 +190,14 @@ def recipe_from(
     """
     named = presets.named(start, task or "synthesis") or presets.named(start)
     if named is not None and task not in (None, "synthesis") and _is_annealed(named):
-        named = _descended_by_langevin(start) or named
+        named = _descended_by_langevin(named)
     start = named.id if named is not None else start
     config = read_config(presets.find(start))
     own = config.get("task") or "synthesis"
     task = task or {"cooperative": "synthesis"}.get(own, own)
-    if task not in SHORTER or own not in SHORTER:
+    if task not in TUNABLE or own not in TUNABLE:
         raise ValueError(
-            f"{start} is for {own}, and {', '.join(SHORTER)} can be fine-tuned; classifiers and "
+            f"{start} is for {own}, and {', '.join(TUNABLE)} can be fine-tuned; classifiers and "
             "features are fitted by train"
         )
     if config["model"].get("class") in _ANNEALED:
@@ -171,41 +206,47 @@ def recipe_from(
                 f"{start} is sampled by annealing, and goes on as synthesis, not as {task}: begin "
                 "with a preset that is not annealed."
             )
-        return "annealed", _annealed(start, changes)
-    name = _BASES.get(task, task)
+        return "annealed", _annealed(start, config["model"], changes)
+    name = task if task in RECIPES else "base"
+    before = RECIPES[name]
     told = (config.get("training") or config).get("recipe") or {}
-    known = {field.name for field in fields(Recipe)}
-    kept = {key: told[key] for key in _KEPT if key in told and key in known}
+    kept = {key: told[key] for key in _KEPT if key in told}
     kept |= {key: config["model"][key] for key in ("voxel_mean", "reference_std")}
     if own == task:
-        kept |= {key: told[key] for key in told if key.startswith("sampling_") and key in known}
+        sampling = {key for key in before.flat() if key.startswith("sampling_")}
+        kept |= {key: told[key] for key in sampling & told.keys()}
     if task == "cooperative" and count is not None:
-        most = RECIPES[name].generator_latents
-        kept["generator_latents"] = max(1, min(most, count // 2))
-    settings = {**SHORTER[task], **kept, "start": start, **changes}
+        kept["generator_latents"] = max(1, min(before.generator.latents, count // 2))
+    settings = {**TUNABLE[task], **kept, "start": start, **changes}
     # Weights averaged over more iterations than there are would be those of the start.
     most = 1 - 4 / max(settings["matching_steps"], 4)
-    settings.setdefault("average", min(RECIPES[name].average, most))
-    recipe = replace(RECIPES[name], **settings)
-    task_of({"task": task, "corruption": recipe.corruption, "ratio": recipe.ratio})
-    return name, recipe
+    settings.setdefault("average", min(before.average or 0.0, most))
+    return name, before.changed(**settings)
 
 
 def _is_annealed(preset: Preset) -> bool:
     return read_config(presets.fetch(preset))["model"].get("class") in _ANNEALED
 
 
-def _descended_by_langevin(category: str) -> Preset | None:
-    """A preset of a category whose energy is one of clean shapes, as other tasks need it."""
-    for task in ("synthesis", "cooperative"):
+def _descended_by_langevin(start: Preset) -> Preset:
+    """A preset whose energy is one of clean shapes, as other tasks need it; its category's if any.
+
+    Raises:
+        ValueError: there is none.
+    """
+    wanted = [(start.category, task) for task in TUNABLE]
+    for category, task in (*wanted, ("modelnet10", "cooperative")):
         for preset in presets.list_presets():
-            able = (preset.category, preset.task) == (category, task)
+            able = (preset.category, preset.task, preset.size) == (category, task, start.size)
             if able and preset.path is not None and not _is_annealed(preset):
                 return preset
-    return None
+    raise ValueError(
+        f"{start.id} is sampled by annealing, and no preset here that is not can go on in its "
+        "place: say which one to begin with."
+    )
 
 
-def _annealed(start: str, changes: dict[str, Any]) -> Recipe:
+def _annealed(start: str, described: dict[str, Any], changes: dict[str, Any]) -> Recipe:
     """The recipe that goes on from an annealed descriptor; its steps are those of denoising."""
     renamed = {
         "matching_steps": "denoising_steps",
@@ -214,15 +255,7 @@ def _annealed(start: str, changes: dict[str, Any]) -> Recipe:
     changes = {renamed.get(name, name): value for name, value in changes.items()}
     if "denoising_steps" in changes:
         changes.setdefault("gradient_steps", changes["denoising_steps"] // 2)
-    return replace(RECIPES["annealed"], **{**SHORTER["annealed"], "start": start, **changes})
-
-
-def differences(name: str, recipe: Recipe) -> list[str]:
-    """The command-line flags that make a recipe of the one with a name."""
-    before = RECIPES[name]
-    changed = [
-        (field.name, getattr(recipe, field.name))
-        for field in fields(Recipe)
-        if getattr(recipe, field.name) != getattr(before, field.name)
-    ]
-    return [f"--recipe={name}", *(f"--{setting}={value}" for setting, value in changed)]
+    if "shares" in described:
+        described = read_config(presets.find(described["shares"]))["model"]
+    recipe = replace(RECIPES["annealed"], annealing=AnnealingSettings(**described["sampling"]))
+    return recipe.changed(**{**_ANNEALED_SHORTER, "start": start, **changes})

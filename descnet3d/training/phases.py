@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from descnet3d.energy.annealing import Denoising
-from descnet3d.energy.chains import ChainSettings
-from descnet3d.energy.conditions import task_of
-from descnet3d.energy.langevin import LangevinSettings
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.energy.settings import LangevinSettings
 from descnet3d.models import generators, networks
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.autoencoder import Autoencoder
@@ -28,7 +24,7 @@ from descnet3d.shapes.occupancy import as_labels, as_occupancy
 from descnet3d.training.recipes import Recipe
 
 
-def _descriptor_plan(
+def descriptor_plan(
     shapes: np.ndarray, recipe: Recipe, network: keras.Model | None
 ) -> tuple[DescriptorNet, list[Phase]]:
     """A descriptor, with its generator where it teaches one, and what it goes through."""
@@ -38,18 +34,15 @@ def _descriptor_plan(
         network = networks.build(recipe.network, shapes.shape[1], recipe.reference_std)
     model: DescriptorNet = DescriptorNet(
         network,
-        voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,
+        voxel_mean=_voxel_mean(recipe, shapes),
         reference_std=recipe.reference_std,
-        sampling=sampling_of(recipe),
+        sampling=recipe.sampling,
         seed=recipe.seed,
     )
     as_occupancy(shapes[:1], "shapes", model.grid)
     if recipe.layers:
         choose_layers(network, recipe.layers)
-    task_of(asdict(recipe))
-    matching_of(recipe, 1.0)
-    likelihood_of(recipe, 1, recipe.chains)
-    if recipe.task == "cooperative" and network_is_new and not recipe.matching_steps:
+    if recipe.task == "cooperative" and network_is_new and not recipe.matching.steps:
         raise ValueError(
             "start must name a preset in cooperative training, or matching_steps be positive: an "
             "untrained descriptor has nothing to teach."
@@ -82,7 +75,7 @@ def choose_layers(network: keras.Model, chosen: str) -> None:
         layer.trainable = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _classifier_plan(
+def classifier_plan(
     shapes: np.ndarray, recipe: Recipe, labels: np.ndarray | None, classes: Sequence[str]
 ) -> tuple[SupervisedClassifier, list[Phase]]:
     """A supervised classifier, and what it goes through."""
@@ -91,16 +84,15 @@ def _classifier_plan(
     model = SupervisedClassifier(
         networks.classifier(shapes.shape[1], len(classes)),
         classes,
-        voxel_mean=float(shapes.mean()) if recipe.voxel_mean < 0 else recipe.voxel_mean,
+        voxel_mean=_voxel_mean(recipe, shapes),
         seed=recipe.seed,
     )
 
     def by_labels(batches: int, epochs: int) -> ShapeModel:
-        rate = _decaying(recipe.classifier_learning_rate, recipe, batches * epochs)
-        model.compile(keras.optimizers.Adam(rate, **_optimizer_settings(recipe)))
+        model.compile(_adam(recipe, recipe.classifier.learning_rate, batches * epochs))
         return model
 
-    steps = recipe.classifier_steps
+    steps = recipe.classifier.steps
     return model, [Phase("classifier", steps, recipe.batch_size, by_labels, labels)]
 
 
@@ -122,27 +114,23 @@ def annealed_plan(
         network = conditional(shapes.shape[1], conditions=conditions)
         start = AnnealedDescriptor(network, present, seed=recipe.seed)
     model = start.with_categories(present).bound_to(present[0] if len(present) == 1 else None)
+    model.sampling = recipe.annealing
     own = np.array([model.classes.index(classes[label]) for label in labels])
-    _require_grid(shapes, model)
+    odds = recipe.denoising
+    as_occupancy(shapes[:1], "shapes", model.grid)
 
     def learning(what: str) -> Callable[[int, int], ShapeModel]:
         def prepare(batches: int, epochs: int) -> ShapeModel:
-            rate = _decaying(recipe.denoising_learning_rate, recipe, batches * epochs)
-            optimizer = keras.optimizers.Adam(rate, beta_2=0.99, **_optimizer_settings(recipe))
-            model.compile(optimizer, denoising=Denoising(what))
+            optimizer = _adam(recipe, odds.learning_rate, batches * epochs, beta_2=0.99)
+            model.compile(optimizer, denoising=replace(odds.objective, learns=what))
             return model
 
         return prepare
 
-    model.field = None  # it is made anew of what the first phase comes to
     return model, [
-        Phase("denoising", recipe.denoising_steps, recipe.batch_size, learning("odds"), own),
-        Phase("gradient", recipe.gradient_steps, recipe.batch_size, learning("energy"), own),
+        Phase("denoising", odds.steps, recipe.batch_size, learning("odds"), own),
+        Phase("gradient", odds.gradient_steps, recipe.batch_size, learning("energy"), own),
     ]
-
-
-def _require_grid(shapes: np.ndarray, model: ShapeModel) -> None:
-    as_occupancy(shapes[:1], "shapes", model.grid)
 
 
 def require_labels(
@@ -179,26 +167,20 @@ def descriptor_phases(model: DescriptorNet, recipe: Recipe) -> list[Phase]:
     """Pretraining by matching, and maximum likelihood."""
 
     def matching(batches: int, epochs: int) -> ShapeModel:
-        rate = _decaying(recipe.matching_learning_rate, recipe, batches * epochs)
         model.compile(
-            keras.optimizers.Adam(rate, **_optimizer_settings(recipe)),
-            matching=matching_of(recipe, 1.0),
-            task=task_of(asdict(recipe)),
+            _adam(recipe, recipe.matching.learning_rate, batches * epochs),
+            matching=replace(recipe.matching.objective, weight=1.0),
+            task=recipe.condition,
         )
         return model
 
     def likelihood(batches: int, epochs: int) -> ShapeModel:
-        model.compile(
-            _likelihood_optimizer(recipe, batches),
-            likelihood=likelihood_of(recipe, batches, recipe.chains),
-            matching=_kept_matching(recipe),
-            task=task_of(asdict(recipe)),
-        )
+        model.compile(**likelihood_of(recipe, batches), task=recipe.condition)
         return model
 
     return [
-        Phase("matching", recipe.matching_steps, recipe.batch_size, matching),
-        Phase("likelihood", recipe.likelihood_steps, recipe.batch_size, likelihood),
+        Phase("matching", recipe.matching.steps, recipe.batch_size, matching),
+        Phase("likelihood", recipe.likelihood.steps, recipe.batch_size, likelihood),
     ]
 
 
@@ -206,143 +188,126 @@ def generator_phases(
     descriptor: DescriptorNet, recipe: Recipe, shapes: np.ndarray
 ) -> tuple[CooperativeNet, list[Phase]]:
     """A new generator for a descriptor: taught by the shapes, then by the descriptor."""
-    keras.utils.set_random_seed(recipe.seed)
-    generator = generators.generator(
-        descriptor.grid[0],
-        latents=recipe.generator_latents,
-        voxel_mean=descriptor.voxel_mean,
-        occupancy=float(np.clip(shapes.mean(), 1e-3, 1 - 1e-3)),
-    )
-    autoencoder = Autoencoder(
-        generator,
-        generators.principal_encoder(
-            shapes,
-            latents=recipe.generator_latents,
-            voxel_mean=descriptor.voxel_mean,
-            mirror_axes=tuple(recipe.mirrored()),
-            seed=recipe.seed,
-        ),
-        generator_std=recipe.generator_std,
-        voxel_mean=descriptor.voxel_mean,
-        seed=recipe.seed,
-    )
+    autoencoder = _new_generator(descriptor, recipe, shapes)
+    cooperation, langevin = recipe.cooperation, recipe.likelihood.objective.langevin
     model = CooperativeNet(
         descriptor,
-        generator,
-        generator_std=recipe.generator_std,
-        revision=LangevinSettings(
-            recipe.revision_steps,
-            recipe.sampling_step_size,
-            recipe.sampling_temperature,
-            0.0,
-            1,
-            recipe.langevin_contraction,
+        autoencoder.generator,
+        generator_std=recipe.generator.std,
+        revision=replace(
+            recipe.sampling,
+            num_steps=cooperation.revision_steps,
+            initial_std=0.0,
+            rounds=1,
+            contraction=langevin.contraction,
         ),
         seed=recipe.seed,
     )
-    teaching = Teaching(
-        inference=LangevinSettings(recipe.inference_steps, recipe.inference_step_size)
-        if recipe.inference_steps
-        else None,
-        anchor=autoencoder if recipe.cooperation_anchor else None,
-    )
-    average: dict[str, Any] = (
-        {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
-    )
+    inference = None
+    if cooperation.inference_steps:
+        inference = LangevinSettings(cooperation.inference_steps, cooperation.inference_step_size)
+    teaching = Teaching(inference, autoencoder if cooperation.anchor else None)
 
     def by_the_shapes(batches: int, epochs: int) -> ShapeModel:
-        rate = _decaying(recipe.generator_learning_rate, recipe, batches * epochs)
-        optimizer = keras.optimizers.Adam(rate, **average)
-        autoencoder.compile(optimizer)
+        rate = recipe.generator.learning_rate
+        autoencoder.compile(_adam(recipe, rate, batches * epochs, clipped=False))
         return autoencoder
 
     def by_the_descriptor(batches: int, epochs: int) -> ShapeModel:
         model.compile(
-            _likelihood_optimizer(recipe, batches),
-            generator_optimizer=keras.optimizers.Adam(recipe.cooperation_learning_rate, **average),
-            likelihood=likelihood_of(recipe, batches, "generator"),
-            matching=_kept_matching(recipe),
+            **likelihood_of(recipe, batches, start="generator"),
+            generator_optimizer=_adam(recipe, cooperation.learning_rate, clipped=False),
             teaching=teaching,
         )
         return model
 
     return model, [
-        Phase("generator", recipe.generator_steps, recipe.generator_batch_size, by_the_shapes),
-        Phase("cooperation", recipe.cooperation_steps, recipe.batch_size, by_the_descriptor),
+        Phase("generator", recipe.generator.steps, recipe.generator.batch_size, by_the_shapes),
+        Phase("cooperation", cooperation.steps, recipe.batch_size, by_the_descriptor),
     ]
 
 
-def sampling_of(recipe: Recipe) -> LangevinSettings:
-    """How a model of the recipe synthesises."""
-    return LangevinSettings(
-        recipe.sampling_steps,
-        recipe.sampling_step_size,
-        recipe.sampling_temperature,
-        recipe.sampling_initial_std,
-        recipe.sampling_rounds,
-        recipe.sampling_contraction,
+def _new_generator(descriptor: DescriptorNet, recipe: Recipe, shapes: np.ndarray) -> Autoencoder:
+    """A generator, with the encoder by whose codes of the shapes it learns first."""
+    keras.utils.set_random_seed(recipe.seed)
+    generator = generators.generator(
+        descriptor.grid[0],
+        latents=recipe.generator.latents,
+        voxel_mean=descriptor.voxel_mean,
+        occupancy=float(np.clip(shapes.mean(), 1e-3, 1 - 1e-3)),
+    )
+    encoder = generators.principal_encoder(
+        shapes,
+        latents=recipe.generator.latents,
+        voxel_mean=descriptor.voxel_mean,
+        mirror_axes=tuple(recipe.mirrored()),
+        seed=recipe.seed,
+    )
+    return Autoencoder(
+        generator,
+        encoder,
+        generator_std=recipe.generator.std,
+        voxel_mean=descriptor.voxel_mean,
+        seed=recipe.seed,
     )
 
 
-def matching_of(recipe: Recipe, weight: float) -> EquilibriumMatching:
-    """The recipe's simulation-free objective."""
-    return EquilibriumMatching(
-        weight,
-        recipe.matching_scale,
-        recipe.matching_fade_from,
-        recipe.matching_least_noise,
-    )
+def likelihood_of(recipe: Recipe, batches: int, start: str | None = None) -> dict[str, Any]:
+    """What maximum likelihood is compiled with: the optimizer and both objectives.
 
+    Args:
+        recipe: it.
+        batches: those of a pass.
+        start: where chains start, if not where the recipe says.
 
-def likelihood_of(recipe: Recipe, batches: int, start: str) -> MaximumLikelihood:
-    """The recipe's maximum likelihood, for so many batches a pass, with chains that start there."""
-    return MaximumLikelihood(
-        weight=recipe.likelihood_weight,
-        langevin=LangevinSettings(
-            recipe.langevin_steps,
-            recipe.langevin_step_size,
-            recipe.langevin_temperature,
-            recipe.langevin_initial_std,
-            contraction=recipe.langevin_contraction,
+    Raises:
+        ValueError: there are fewer chains than one iteration runs.
+    """
+    likelihood, matching = recipe.likelihood, recipe.matching.objective
+    chains = likelihood.objective.chains
+    count = chains.count or chains.per_step * batches
+    chains = replace(chains, start=start or chains.start, count=count)
+    passed = batches if likelihood.step_per_pass and batches > 1 else None
+    return {
+        "optimizer": _adam(
+            recipe,
+            likelihood.learning_rate,
+            beta_1=likelihood.beta_1,
+            gradient_accumulation_steps=passed,
         ),
-        chains=ChainSettings(
-            start,
-            recipe.chains_per_step,
-            recipe.chains_count or recipe.chains_per_step * batches,
-            recipe.chains_restart,
-        ),
-        noise_until_epoch=recipe.noise_until_epoch or None,
-    )
+        "likelihood": replace(likelihood.objective, chains=chains),
+        "matching": matching if matching.weight else None,
+    }
 
 
-def _decaying(rate: float, recipe: Recipe, steps: int) -> Any:
-    return keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(steps - recipe.matching_warmup, 1),
-        alpha=0.02,
-        warmup_target=rate,
-        warmup_steps=recipe.matching_warmup,
-    )
+def _voxel_mean(recipe: Recipe, shapes: np.ndarray) -> float:
+    return float(shapes.mean()) if recipe.voxel_mean is None else recipe.voxel_mean
 
 
-def _kept_matching(recipe: Recipe) -> EquilibriumMatching | None:
-    weight = recipe.likelihood_matching_weight
-    return matching_of(recipe, weight) if weight else None
+def _adam(
+    recipe: Recipe, rate: float, decay_steps: int = 0, clipped: bool = True, **more: Any
+) -> keras.optimizers.Adam:
+    """Adam with averaged weights and clipped gradients, as the recipe has them.
 
-
-def _likelihood_optimizer(recipe: Recipe, batches: int) -> keras.optimizers.Optimizer:
-    settings = _optimizer_settings(recipe)
-    if recipe.step_per_pass and batches > 1:
-        settings["gradient_accumulation_steps"] = batches
-    return keras.optimizers.Adam(
-        recipe.likelihood_learning_rate, beta_1=recipe.likelihood_beta_1, **settings
-    )
-
-
-def _optimizer_settings(recipe: Recipe) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    if recipe.average:
-        settings |= {"use_ema": True, "ema_momentum": recipe.average}
-    if recipe.clip_norm:
-        settings["global_clipnorm"] = recipe.clip_norm
-    return settings
+    Args:
+        recipe: it.
+        rate: the learning rate.
+        decay_steps: the iterations in which the rate decays by a cosine to a fiftieth, after the
+            recipe's warm-up; 0 keeps it.
+        clipped: whether gradients are clipped.
+        more: what else Adam takes.
+    """
+    schedule: Any = rate
+    if decay_steps:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(decay_steps - recipe.warmup, 1),
+            alpha=0.02,
+            warmup_target=rate,
+            warmup_steps=recipe.warmup,
+        )
+    if recipe.average is not None:
+        more |= {"use_ema": True, "ema_momentum": recipe.average}
+    if clipped and recipe.clip_norm is not None:
+        more["global_clipnorm"] = recipe.clip_norm
+    return keras.optimizers.Adam(schedule, **more)

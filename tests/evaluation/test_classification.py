@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, log_loss
 
 from descnet3d.evaluation import classification
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 9), (9, 9), (839, 908), (1, 2)])
-def test_the_confidence_interval_is_wilsons(hits, count):
-    expected = binomtest(hits, count).proportion_ci(0.95, method="wilson")
-    found = classification.wilson_interval(hits, count)
-    np.testing.assert_allclose(found, [expected.low, expected.high], atol=1e-7)
+def test_the_confidence_interval_solves_wilsons_equation(hits, count):
+    probabilities = np.repeat([[0.9, 0.1], [0.1, 0.9]], [hits, count - hits], axis=0)
+    scores = classification.score_probabilities(probabilities, np.zeros(count, int))
+    for end in (scores.accuracy_low, scores.accuracy_high):
+        distance = abs(hits / count - end)
+        assert distance == pytest.approx(1.959964 * np.sqrt(end * (1 - end) / count), abs=1e-6)
 
 
 def test_scores_of_probabilities_agree_with_scikit_learn():

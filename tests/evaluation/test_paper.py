@@ -16,10 +16,10 @@ TOILET = paper.CATEGORIES.index("toilet")
 
 def test_a_table_says_the_same_in_markdown_and_in_json():
     table = paper.Table("Title", ("one", "two"), {"a": [0.5, None], "b": [None, 2.0]}, ["n"])
-    assert table.as_markdown().splitlines() == [
-        *("### Title", "", "| | one | two |", "|---|---|---|"),
-        *("| a | 0.5 | |", "| b | | 2 |", "", "n"),
-    ]
+    title, _, *rows, _, note = table.as_markdown().splitlines()
+    assert (title, note) == ("### Title", "n")
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert [cells[0], *cells[2:]] == [["", "one", "two"], ["a", "0.5", ""], ["b", "", "2"]]
     assert table.as_dict()["rows"] == {"a": {"one": 0.5}, "b": {"two": 2.0}}
 
 
@@ -79,5 +79,5 @@ def test_figures_are_those_of_the_shipped_presets(modelnet10, monkeypatch):
     scores = reconstruction.evaluate_reconstruction(asked, paper.HIDDEN, archive, "toilet", seed=3)
     assert recovery["toilet"][0] == pytest.approx(scores["this model"].absolute_error, rel=1e-3)
     assert recovery["toilet"][1] is None and recovery["mean"][0] is None
-    assert "| toilet |" in paper.as_markdown(tables)
+    assert "| toilet " in paper.as_markdown(tables)
     json.dumps([table.as_dict() for table in tables], allow_nan=False)

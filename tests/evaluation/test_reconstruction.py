@@ -1,13 +1,26 @@
 """Recovery and super-resolution: the same dynamics under a projection, trained and measured."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from scipy import ndimage
 
-from descnet3d.energy.conditions import Recovery, SuperResolution, task_of
-from descnet3d.energy.langevin import LangevinSettings
-from descnet3d.energy.objectives import EquilibriumMatching, MaximumLikelihood
+from descnet3d.datasets.archives import VoxelArchive
+from descnet3d.energy.constraints import VisibleVoxels
+from descnet3d.energy.settings import EquilibriumMatching, LangevinSettings, MaximumLikelihood
+from descnet3d.energy.tasks import (
+    TASKS,
+    Condition,
+    Problem,
+    Recovery,
+    SuperResolution,
+    Task,
+    condition_of,
+)
 from descnet3d.evaluation import reconstruction
 from descnet3d.models import networks
 from descnet3d.models.batches import VoxelBatches
@@ -15,7 +28,7 @@ from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.shapes import blocks
 
 SIZE = 8
-TASKS = [Recovery("voxels:0.7"), SuperResolution(2)]
+CONDITIONS = [Recovery("voxels:0.7"), SuperResolution(2)]
 
 
 def boxes(count, seed=0):
@@ -34,20 +47,20 @@ def small_model(**arguments):
     return DescriptorNet(network, **{"voxel_mean": 0.5, "sampling": sampling, **arguments})
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", CONDITIONS)
 def test_a_descriptor_learns_to_find_what_is_hidden(task):
     model = small_model()
-    problem = reconstruction.pose(task, boxes(16, seed=9), seed=1)
-    untrained = reconstruction.score(reconstruction.solve(model, problem), problem)
+    problem = task.pose(boxes(16, seed=9), seed=1)
+    untrained = reconstruction.score(reconstruction.solve(model, task, problem), problem)
     optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=2.0)
     model.compile(optimizer, matching=EquilibriumMatching(least_noise=0.5), task=task)
     model.fit(boxes(48), epochs=30, verbose=0)
-    trained = reconstruction.score(reconstruction.solve(model, problem), problem)
+    trained = reconstruction.score(reconstruction.solve(model, task, problem), problem)
     assert trained.absolute_error < 0.2 * untrained.absolute_error
     assert trained.iou > max(untrained.iou, 0.8)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", CONDITIONS)
 def test_maximum_likelihood_trains_a_task_with_the_same_trainer(task):
     model = small_model()
     likelihood = MaximumLikelihood(0.1, LangevinSettings(5, 0.0866, 0.0, 0.0))
@@ -128,12 +141,52 @@ def test_shapes_may_come_with_labels_or_by_name():
 
 
 def test_a_recipe_names_its_task():
-    assert task_of({"task": "recovery", "corruption": "block"}) == Recovery("block")
-    assert task_of({"task": "super_resolution", "ratio": 8}) == SuperResolution(8)
-    assert task_of({"task": "synthesis"}) is None is task_of({})
+    assert condition_of({"task": "recovery", "corruption": "block"}) == Recovery("block")
+    assert condition_of({"task": "super_resolution", "ratio": 8}) == SuperResolution(8)
+    assert condition_of({"task": "synthesis"}) is None is condition_of({})
     for wrong in (0, 1, 2.0):
         with pytest.raises(ValueError, match="ratio"):
             SuperResolution(wrong)
+
+
+@dataclass(frozen=True)
+class Side(Condition):
+    """A task that there is not yet: one side of a shape is known."""
+
+    share: Annotated[float, "how much of the width is known"] = 0.25
+
+    def visible(self, shape):
+        return np.arange(SIZE)[:, None, None] < np.full(shape, self.share * SIZE)
+
+    def constraint(self, observed, visible):
+        mask = self.visible((SIZE,) * 3)[None, ..., None]
+        return VisibleVoxels(observed, ops.logical_and(mask, ops.ones_like(observed, "bool")))
+
+    def pose(self, truth, seed=0):
+        visible = self.visible(truth.shape)
+        return Problem(truth, np.where(visible, truth, 0.0), ~visible)
+
+    def solve(self, model, problem, **options):
+        return model.recover(problem.known, ~problem.hidden, **options)
+
+
+def test_a_task_is_trained_and_measured_once_it_is_described(monkeypatch):
+    baselines = ("mean training shape",)
+    task = Task("completion", "completion", "", "", condition=Side, baselines=baselines)
+    monkeypatch.setitem(TASKS, task.name, task)
+    condition = condition_of({"task": "completion", "share": 0.375, "ratio": 4})
+    assert condition == Side(0.375)
+    model = small_model()
+    optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=2.0)
+    model.compile(optimizer, matching=EquilibriumMatching(least_noise=0.5), task=condition)
+    model.fit(boxes(48), epochs=30, verbose=0)
+    is_test = np.arange(64) >= 48
+    labels, ids = np.zeros(64, int), tuple(map(str, range(64)))
+    archive = VoxelArchive(boxes(64) > 0.5, labels, ("box",), is_test, ids)
+    rows = reconstruction.evaluate_reconstruction(model, condition, archive, "box")
+    own, mean = rows["this model"], rows["mean training shape"]
+    assert list(rows) == ["this model", *baselines] and own.shapes == 16
+    assert own.absolute_error < 0.5 * mean.absolute_error
 
 
 # --- The measurements -----------------------------------------------------------------------------
@@ -144,7 +197,7 @@ def test_scores_are_those_of_counting_by_hand():
     truth[0, 0] = 1
     hidden = np.ones(truth.shape, bool)
     hidden[0, 0, 0, 0] = False
-    problem = reconstruction.Problem(truth, truth * ~hidden, hidden, None)
+    problem = Problem(truth, truth * ~hidden, hidden)
     found = truth.copy()
     found[0, 0, 0, 1], found[0, 1, 0, 0] = 0.2, 0.6
     scores = reconstruction.score(found, problem)
@@ -156,8 +209,8 @@ def test_scores_are_those_of_counting_by_hand():
 def test_the_nearest_training_shape_is_found_by_comparing_them_all():
     training, test = boxes(12, seed=1), boxes(5, seed=2)
     test += 0.0
-    for task in TASKS:
-        problem = reconstruction.pose(task, test, seed=3)
+    for task in CONDITIONS:
+        problem = task.pose(test, seed=3)
         found = reconstruction.nearest_training_shape(problem, training)
         for row in range(5):
             if problem.coarse is None:
@@ -172,12 +225,12 @@ def test_the_nearest_training_shape_is_found_by_comparing_them_all():
 
 def test_baselines_leave_what_is_known_and_trilinear_is_trilinear():
     training, test = boxes(12, seed=1), boxes(3, seed=2)
-    problem = reconstruction.pose(TASKS[0], test)
+    problem = CONDITIONS[0].pose(test)
     mean = reconstruction.mean_shape(problem, training)
     assert np.array_equal(mean[~problem.hidden], test[~problem.hidden])
     np.testing.assert_allclose(mean[0][problem.hidden[0]], training.mean(0)[problem.hidden[0]])
 
-    problem = reconstruction.pose(TASKS[1], test)
+    problem = CONDITIONS[1].pose(test)
     assert problem.coarse is not None
     fine = reconstruction.trilinear_upscaling(problem, training)
     centres = (np.indices((SIZE,) * 3) + 0.5) / 2 - 0.5
