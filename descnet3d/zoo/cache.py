@@ -16,15 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from descnet3d import json_files
 from descnet3d.files import replacing
+from descnet3d.models.preset_config import PresetWarning
 from descnet3d.zoo import downloads, preset_files
 from descnet3d.zoo.preset_files import FileRecord
 
 VARIABLE = "DESCNET3D_CACHE"
-
-
-class PresetWarning(UserWarning):
-    """Something is amiss with presets, and was got round."""
 
 
 def root() -> Path:
@@ -52,7 +50,6 @@ def fetch(
     preset_id: str,
     files: Mapping[str, FileRecord],
     address_of: Callable[[str], str],
-    headers: Mapping[str, str] | None = None,
 ) -> Path:
     """The folder of a preset in the cache, fetched where it is not there.
 
@@ -60,7 +57,6 @@ def fetch(
         preset_id: the preset.
         files: what its files must be.
         address_of: the address of a file, by its name.
-        headers: what is sent along with each request.
 
     Returns:
         The folder; its files are verified.
@@ -85,9 +81,7 @@ def fetch(
         with _cache_errors("fetch into"):
             parts.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():
-            downloads.fetch_file(
-                address_of(name), parts / name, file.sha256, file.size, headers=headers
-            )
+            downloads.fetch_file(address_of(name), parts / name, file.sha256, file.size)
         with _cache_errors("move into"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             if folder.exists():
@@ -118,10 +112,10 @@ def remember(address: str, content: Mapping[str, Any]) -> None:
 def remembered(address: str) -> dict[str, Any] | None:
     """What was kept of an address; None where nothing was, or it is damaged."""
     try:
-        content = json.loads(_memory(address).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json_files.read_object(_memory(address))
+    except ValueError:
         return None
-    return content if isinstance(content, dict) and content.get("address") == address else None
+    return content if content.get("address") == address else None
 
 
 def warn_of_kept_copy(error: Exception) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from descnet3d.energy.tasks import TASKS
 from descnet3d.files import replacing
-from descnet3d.models.preset_config import read_config
+from descnet3d.models.preset_config import CONFIG, PresetError, read_config
+from descnet3d.tables import scores_table
 
+REAL = "real test shapes"
 MEANINGS = {
     "shapes": "how many shapes",
     "nearest_share": "share whose nearest training shape (IoU, all categories) is of this category",
@@ -46,14 +50,6 @@ MEANINGS = {
     "cross_entropy": "mean cross-entropy, in nats",
     "class_probability": "mean probability of the right category",
 }
-PICTURES = {
-    "synthesis": "shapes that this preset synthesised",
-    "recovery": "test shapes with hidden voxels, as recovered, and whole",
-    "super_resolution": "coarse test shapes, as refined, and the truth",
-    "cooperative": "shapes of the generator, the same revised, and paths between two",
-    "features": "test shapes that this classifier takes for something else",
-    "classification": "test shapes that this classifier takes for something else",
-}
 
 
 def write(folder: str | Path) -> Path:
@@ -71,8 +67,12 @@ def write(folder: str | Path) -> Path:
     folder = Path(folder)
     config = read_config(folder)
     path = folder / "card.md"
+    try:
+        text = _text(folder, config)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise PresetError(f"{folder / CONFIG} has no card in it: it fails at {error}.") from error
     with replacing(path) as temporary:
-        temporary.write_text(_text(folder, config), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -81,7 +81,7 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
     size = "×".join(str(side) for side in config["size"])
     lines = [f"# {config.get('id', folder.name)}", ""]
     if (folder / "sheet.png").exists():
-        lines += [f"![{PICTURES[config.get('task', 'synthesis')]}](sheet.png)", ""]
+        lines += [f"![{TASKS[config.get('task', 'synthesis')].picture}](sheet.png)", ""]
     lines += [
         config.get("description", "A 3D DescriptorNet."),
         "",
@@ -107,27 +107,17 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
         found = ", ".join(f"{accuracy:.4f} at C = {c}" for c, accuracy in validation.items())
         lines += [f"Balanced accuracy in cross-validation on the training shapes: {found}.", ""]
     lines += ["## Figures", ""]
-    scores, real = config.get("scores"), config.get("real_scores")
-    baselines, command = config.get("baselines"), config.get("evaluation_command")
-    printed_by = [f"```\n{command}\n```", ""] if command else []
-    if scores and baselines:
-        lines += printed_by
-        lines += [
-            f"| | this preset | {' | '.join(baselines)} |",
-            "|---" * (len(baselines) + 2) + "|",
-        ]
-        for name in scores:
-            cells = [f"{row[name]:.4g}" for row in (scores, *baselines.values())]
-            lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} |")
-    elif scores and real:
-        lines += printed_by
-        lines += _synthesis_table(scores, config.get("generator_scores"), real)
-        if latents := config.get("latent_scores"):
-            lines += ["", "| latents | |", "|---|---|"]
-            lines += [f"| {MEANINGS[name]} | {value:.4g} |" for name, value in latents.items()]
-    elif scores:
-        lines += [*printed_by, "| test shapes | |", "|---|---|"]
-        lines += [f"| {MEANINGS.get(name, name)} | {value:.4g} |" for name, value in scores.items()]
+    columns, command = figures(config), config.get("evaluation_command")
+    if columns and command:
+        lines += [f"```\n{command}\n```", ""]
+    if len(columns) > 1:
+        beside_real = REAL in columns
+        lines.append(scores_table(columns, ratio=beside_real, meanings=MEANINGS))
+        if beside_real and (latents := config.get("latent_scores")):
+            lines += ["", scores_table({"": latents}, meanings=MEANINGS, corner="latents")]
+    elif columns:
+        [scores] = columns.values()
+        lines.append(scores_table({"": scores}, meanings=MEANINGS, corner="test shapes"))
     else:
         lines.append("Not evaluated yet: `descnet3d evaluate FOLDER --data=ARCHIVE --write`.")
     lines += [
@@ -140,17 +130,25 @@ def _text(folder: Path, config: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _synthesis_table(
-    scores: dict[str, Any], generator: dict[str, Any] | None, real: dict[str, Any]
-) -> list[str]:
-    headings = ["synthesised", *(["the generator alone"] if generator else []), "real test shapes"]
-    lines = [f"| | {' | '.join(headings)} | ratio |", "|---" * (len(headings) + 2) + "|"]
-    for name, value in scores.items():
-        columns = [scores, *([generator] if generator else []), real]
-        cells = [f"{column[name]:.4g}" for column in columns]
-        ratio = f"{value / real[name]:.3f}" if isinstance(value, float) and real[name] else ""
-        lines.append(f"| {MEANINGS.get(name, name)} | {' | '.join(cells)} | {ratio} |")
-    return lines
+def figures(config: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """What was measured of a preset, and of what it is measured beside.
+
+    Args:
+        config: the preset's.
+
+    Returns:
+        Sets of the same scores by what they are of, the preset's own first; none where nothing was
+        measured.
+    """
+    scores, real, alone = map(config.get, ("scores", "real_scores", "generator_scores"))
+    if not scores:
+        return {}
+    if baselines := config.get("baselines"):
+        return {"this preset": scores, **baselines}
+    if real:
+        generator = {"the generator alone": alone} if alone else {}
+        return {"synthesised": scores, **generator, REAL: real}
+    return {"test shapes": scores}
 
 
 def _terms(model: dict[str, Any]) -> str:
@@ -174,10 +172,9 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
             "- Energy E(Y | c, level) = ‖Y‖²/2s² - f(Y | c, level), on occupancy minus "
             f"{model['voxel_mean']:.4g}, at every noise-to-signal level.",
             "- Sampling: annealed Langevin dynamics from noise, {num_steps} levels from "
-            "{first_level} to {last_level}; {fresh_noise} of the noise is drawn anew at each, all "
-            "of it from {settle_level} down; shapes are drawn by the {draw}.".format(
-                **model["sampling"]
-            ),
+            "{first_level} to {last_level}, and {settle_steps} steps at {settle_level}; "
+            "{fresh_noise} of the noise is drawn anew at each, all of it from {settle_level} down; "
+            "shapes are drawn by the {draw}.".format(**model["sampling"]),
         ]
     return [
         f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import hashlib
 import os
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from descnet3d import progress
+from descnet3d.files import sha256_of
 
 if TYPE_CHECKING:
     import requests
@@ -46,6 +48,8 @@ class Patience(NamedTuple):
 
 
 PATIENCE = Patience()
+# For what can be done without: somebody waits.
+LITTLE = Patience(attempts=1, silence=3.0)
 
 
 class _BrokenError(Exception):
@@ -81,18 +85,16 @@ def fetch_file(
     size: int | None = None,
     *,
     most: int = 2**30,
-    headers: Mapping[str, str] | None = None,
 ) -> Path:
     """Fetches one file, or goes on where an earlier call was interrupted.
 
     Args:
         address: where it is, `http://` or `https://`.
         path: where to, in a folder that is there. What has come so far lies beside it, with `.part`
-            at its end. A progress bar is shown on terminals.
+            at its end. A bar on terminals, a line a minute elsewhere, tells how far it is.
         sha256: what it must be.
         size: its bytes; unknown where None.
         most: the most bytes that are taken where `size` is unknown.
-        headers: what is sent along with the request.
 
     Returns:
         `path`, where the verified file now is.
@@ -107,7 +109,7 @@ def fetch_file(
     # What does not fit may be the fault of a part of an older file: the second time has none.
     for _ in range(2):
         try:
-            _complete(address, part, size, most, headers or {})
+            _complete(address, part, size, most)
             came = sha256_of(part)
             if came == sha256:
                 os.replace(part, path)
@@ -128,13 +130,17 @@ def fetch_file(
     )
 
 
-def fetch_bytes(address: str, most: int, headers: Mapping[str, str] | None = None) -> bytes:
+def fetch_bytes(
+    address: str,
+    most: int,
+    patience: Patience | None = None,
+) -> bytes:
     """Fetches a short document.
 
     Args:
         address: where it is.
         most: the most bytes that it may have.
-        headers: what is sent along with the request.
+        patience: how long the server is waited for; `PATIENCE` where None.
 
     Returns:
         Its content.
@@ -143,11 +149,12 @@ def fetch_bytes(address: str, most: int, headers: Mapping[str, str] | None = Non
         UnreachableError: the server does not answer, or breaks off again and again.
         DownloadError: there is no such document, or it is too long.
     """
-    for failures in range(1, PATIENCE.attempts + 1):
+    patience = patience or PATIENCE
+    for failures in range(1, patience.attempts + 1):
         try:
-            with _answer(address, 0, headers or {}) as response:
+            with _answer(address, 0, patience) as response:
                 content = bytearray()
-                for chunk in _chunks(response):
+                for chunk in _chunks(response, patience):
                     content += chunk
                     _refuse_excess(address, len(content), most)
             expected = response.headers.get("Content-Length", "")
@@ -155,38 +162,27 @@ def fetch_bytes(address: str, most: int, headers: Mapping[str, str] | None = Non
                 raise _BrokenError(f"it broke off after {len(content)} of {expected} bytes")
             return bytes(content)
         except _BrokenError as error:
-            _pause_or_give_up(address, error, failures)
+            _pause_or_give_up(address, error, failures, patience)
     raise AssertionError("unreachable")
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _complete(
-    address: str, part: Path, size: int | None, most: int, headers: Mapping[str, str]
-) -> None:
+def _complete(address: str, part: Path, size: int | None, most: int) -> None:
     """Appends to a part until the file is whole."""
-    from tqdm import tqdm
-
     failures = 0
     title = "/".join(address.split("/")[-2:])
-    with tqdm(total=size, desc=title, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+    with progress.bar(size, "B", title=title, unit_scale=True) as bar:
         while True:
             have = part.stat().st_size if part.exists() else 0
             if size is not None and have > size:
                 part.unlink()
                 have = 0
-            bar.n = have
-            bar.refresh()
+            bar.update(have - bar.n)
             if have == size:
                 part.touch()
                 return
             came = 0
             try:
-                with _answer(address, have, headers) as response:
+                with _answer(address, have, PATIENCE) as response:
                     resumed = response.status_code == 206
                     have = have if resumed else 0
                     whole = _length(response, have)
@@ -194,7 +190,7 @@ def _complete(
                         raise _StaleError(resumed, f"has {whole} bytes, and should have {size}")
                     bar.total = whole = size if whole is None else whole
                     with open(part, "ab" if resumed else "wb", buffering=0) as file:
-                        for chunk in _chunks(response):
+                        for chunk in _chunks(response, PATIENCE):
                             came += len(chunk)
                             _refuse_excess(address, have + came, most if whole is None else whole)
                             file.write(chunk)
@@ -208,21 +204,21 @@ def _complete(
                 part.unlink()  # it belongs to another version of the file
             except _BrokenError as error:
                 failures = 1 if came >= PATIENCE.stall else failures + 1
-                _pause_or_give_up(address, error, failures)
+                _pause_or_give_up(address, error, failures, PATIENCE)
 
 
 @contextlib.contextmanager
-def _answer(address: str, start: int, headers: Mapping[str, str]) -> Iterator[requests.Response]:
+def _answer(address: str, start: int, patience: Patience) -> Iterator[requests.Response]:
     """A server's answer, from a byte on; the failures that may pass are told from the others."""
     import requests
     import urllib3
 
-    wanted = {"Accept-Encoding": "identity", **headers}
+    wanted = {"Accept-Encoding": "identity"}
     if start:
         wanted["Range"] = f"bytes={start}-"
     try:
         with requests.get(
-            address, headers=wanted, stream=True, timeout=(PATIENCE.silence, PATIENCE.silence)
+            address, headers=wanted, stream=True, timeout=(patience.silence, patience.silence)
         ) as response:
             _refuse_failure(address, response, start)
             yield response
@@ -248,24 +244,21 @@ def _refuse_failure(address: str, response: requests.Response, start: int) -> No
     if status in (408, 425, 429) or status >= 500:
         raise _BrokenError(f"the server answers {reason}", _asked_pause(response))
     if status in (401, 403):
-        raise DownloadError(
-            f"{address} is not open to you ({reason}); where it is private on the Hugging Face "
-            "hub, set HF_TOKEN"
-        )
+        raise DownloadError(f"{address} is not open to you ({reason})")
     if status in (404, 410):
         raise DownloadError(f"{address} is not there ({reason})")
     raise DownloadError(f"{address} cannot be fetched: the server answers {reason}")
 
 
-def _chunks(response: requests.Response) -> Iterator[bytes]:
+def _chunks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
     """What comes, as it comes; a server that only trickles has broken off."""
     since, came = time.monotonic(), 0
     while chunk := response.raw.read1(_CHUNK):
         yield chunk
         came += len(chunk)
         now = time.monotonic()
-        if now - since > PATIENCE.silence:
-            if came < PATIENCE.stall:
+        if now - since > patience.silence:
+            if came < patience.stall:
                 raise _BrokenError(f"only {came} bytes came in {now - since:.0f} seconds")
             since, came = now, 0
 
@@ -275,11 +268,13 @@ def _refuse_excess(address: str, came: int, most: int) -> None:
         raise DownloadError(f"{address} sends more than the {most} bytes that it should have")
 
 
-def _pause_or_give_up(address: str, error: _BrokenError, failures: int) -> None:
-    if failures >= PATIENCE.attempts:
-        raise UnreachableError(f"{address} cannot be fetched: {error} ({failures} attempts)")
-    pause = PATIENCE.first_pause * 2 ** (failures - 1) * random.uniform(0.8, 1.2)
-    time.sleep(min(max(pause, error.pause or 0), PATIENCE.longest_pause))
+def _pause_or_give_up(address: str, error: _BrokenError, failures: int, patience: Patience) -> None:
+    if failures >= patience.attempts:
+        raise UnreachableError(
+            f"{address} cannot be fetched: {error} ({failures} attempt{'s' * (failures > 1)})"
+        )
+    pause = patience.first_pause * 2 ** (failures - 1) * random.uniform(0.8, 1.2)
+    time.sleep(min(max(pause, error.pause or 0), patience.longest_pause))
 
 
 def _first_byte(response: requests.Response) -> int | None:

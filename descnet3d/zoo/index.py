@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from descnet3d import files
-from descnet3d.models.preset_config import REQUIRES
+from descnet3d import files, json_files
+from descnet3d.models.preset_config import REQUIRES, PresetWarning
 from descnet3d.zoo import preset_files
 from descnet3d.zoo.preset_files import FileRecord
 
 INDEX = "index.json"
 INDEX_FORMAT = 2
 _INDEXED = ("id", "task", "category", "size", "parameters", "scores")
+_FIELDS = {
+    "id": json_files.FILE_NAME,
+    "task": json_files.LINE,
+    "category": json_files.LINE,
+    "size": json_files.SIDES,
+    "parameters": json_files.whole_number(2**63),
+    "scores": json_files.NUMBERS,
+    "files": json_files.OBJECT,
+}
+_OPTIONAL = {
+    "default": json_files.TRUTH,
+    "requires": json_files.LINE,
+    "also": json_files.LINE,
+}
+_FILE = {"a file": json_files.FILE_NAME, "its record": json_files.OBJECT}
+_SIZE = json_files.whole_number(2**40)
 
 
 class Preset(NamedTuple):
@@ -32,6 +48,7 @@ class Preset(NamedTuple):
         default: whether the category and the task alone name it.
         files: the size and the SHA-256 of each of its files.
         requires: the first version of descnet3d that can load it.
+        also: what else it is called: the folder that it was published from.
     """
 
     id: str
@@ -44,6 +61,7 @@ class Preset(NamedTuple):
     default: bool = True
     files: dict[str, FileRecord] = {}
     requires: str = REQUIRES
+    also: str = ""
 
     def __repr__(self) -> str:
         """One line without the path, so that a list of presets can be read."""
@@ -64,35 +82,45 @@ def parse(text: str | bytes, source: str, remedy: str) -> list[Preset]:
         The presets, in the order of the index.
 
     Raises:
-        ValueError: the text is no index, or one of another format.
+        ValueError: the text is no index, or one of another format. An entry that is damaged is
+            left out, with a `PresetWarning`.
     """
     try:
-        index = json.loads(text)
+        index = json_files.parse_object(text, source)
     except ValueError as error:
-        raise ValueError(f"{source} is damaged: {error}; {remedy}") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{source} is damaged: it holds no JSON object; {remedy}")
+        raise ValueError(f"{error}; {remedy}") from error
     if index.get("format") != INDEX_FORMAT:
         raise ValueError(
             f"{source} has the format {index.get('format')!r}, and this version of descnet3d reads "
             f"{INDEX_FORMAT}; {remedy}"
         )
     try:
-        return [_preset(entry) for entry in index["presets"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{source} is damaged ({error}); {remedy}") from error
+        json_files.require(index, {"presets": json_files.ENTRIES}, source)
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from error
+    found = []
+    for number, entry in enumerate(index["presets"]):
+        name = entry.get("id") if isinstance(entry, dict) else None
+        where = f"{source}, preset {name if json_files.LINE.holds(name) else number},"
+        try:
+            found.append(_preset(entry, where))
+        except ValueError as error:  # it hides no other
+            warnings.warn(f"{error}; it is left out: {remedy}", PresetWarning, stacklevel=2)
+    return found
 
 
-def _preset(entry: dict[str, Any]) -> Preset:
-    records = {name: FileRecord(**file) for name, file in entry["files"].items()}
-    # These become names of files here, whoever wrote the index.
-    strange = [
-        name for name in (entry["id"], *records) if not re.fullmatch(r"\w[\w.-]{0,120}", name)
-    ]
-    if strange:
-        raise ValueError(f"{strange[0]!r} can be no name of a file")
-    given = {**entry, "size": tuple(entry["size"]), "path": None, "files": records}
-    return Preset(**given)
+def _preset(entry: Any, where: str) -> Preset:
+    json_files.require({"it": entry}, {"it": json_files.OBJECT}, where)
+    json_files.require(entry, _FIELDS, where)
+    json_files.require(entry, _OPTIONAL, where, optional=True)
+    records = {}
+    for name, file in entry["files"].items():
+        json_files.require({"a file": name, "its record": file}, _FILE, where)
+        json_files.require(file, {"sha256": json_files.SHA256}, f"{where} {name},")
+        json_files.require(file, {"size": _SIZE}, f"{where} {name},", optional=True)
+        records[name] = FileRecord(file.get("size"), file["sha256"])
+    known = {name: entry[name] for name in (*_FIELDS, *_OPTIONAL) if entry.get(name) is not None}
+    return Preset(**{**known, "size": tuple(entry["size"]), "path": None, "files": records})
 
 
 def read(zoo: Path, remedy: str) -> list[Preset]:
@@ -158,6 +186,7 @@ def build_index(zoo: str | os.PathLike) -> Path:
                 **{key: config[key] for key in _INDEXED},
                 "default": len(rivals) == 1 or config["id"] in chosen,
                 "requires": config.get("requires", REQUIRES),
+                **({"also": config["also"]} if config.get("also") else {}),
                 "files": {name: file._asdict() for name, file in records.items()},
             }
         )
@@ -168,14 +197,7 @@ def build_index(zoo: str | os.PathLike) -> Path:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    config = json_files.read_object(path)
     missing = [key for key in _INDEXED if key not in config]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")

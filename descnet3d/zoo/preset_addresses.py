@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import urllib.parse
 from pathlib import Path
 
+from descnet3d import json_files
 from descnet3d.models.preset_config import CONFIG, PresetError
-from descnet3d.zoo import cache, downloads, preset_files
+from descnet3d.zoo import cache, downloads, hub, index, preset_files
 from descnet3d.zoo.preset_files import FileRecord
-
-MOST_JSON = 2**24
-_HUB = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(?P<inside>(?:/[\w.-]+)*)(?:@(?P<at>[\w./-]+))?")
 
 
 def is_address(name: str) -> bool:
@@ -27,7 +22,7 @@ def fetch(address: str) -> Path:
 
     Args:
         address: the folder of a preset on a web server, or `hf://owner/name[/folder][@revision]`
-            on the Hugging Face hub (`HF_ENDPOINT` and `HF_TOKEN` are heeded).
+            on the Hugging Face hub, whose own client fetches it into its own cache.
 
     Returns:
         The folder. Where the server cannot be reached, what was there last.
@@ -36,9 +31,11 @@ def fetch(address: str) -> Path:
         DownloadError: it cannot be fetched.
         PresetError: what is there is no preset.
     """
-    base, headers = base_of(address)
+    if hub.is_address(address):
+        return hub.fetch(address)
+    base = address.rstrip("/")
     try:
-        text = downloads.fetch_bytes(f"{base}/{CONFIG}", MOST_JSON, headers)
+        text = downloads.fetch_bytes(f"{base}/{CONFIG}", json_files.MAX_BYTES)
         weights = _weights_of(text, address)
     except downloads.UnreachableError as error:
         known = _known(address)
@@ -47,20 +44,46 @@ def fetch(address: str) -> Path:
             raise
         cache.warn_of_kept_copy(error)
         return folder
+    except downloads.DownloadError as error:
+        return _fetch_from_zoo(base, error)
     files = {
         CONFIG: FileRecord(len(text), hashlib.sha256(text).hexdigest()),
         weights[0]: FileRecord(None, weights[1]),
     }
-    last = address.partition("@")[0].rstrip("/").rpartition("/")[2]
-    name = re.sub(r"[^\w-]", "_", last)[-60:]
-    folder = cache.fetch(name, files, lambda file: f"{base}/{file}", headers)
+    name = re.sub(r"[^\w-]", "_", base.rpartition("/")[2])[-60:]
+    folder = cache.fetch(name, files, lambda file: f"{base}/{file}")
     entries = {name: file._asdict() for name, file in files.items()}
     cache.remember(address, {"id": name, "files": entries})
     return folder
 
 
+def _fetch_from_zoo(base: str, error: downloads.DownloadError) -> Path:
+    """The preset that a zoo lists under the last name of an address, by whichever of its names.
+
+    Raises:
+        PresetError: the address is that of a zoo.
+        DownloadError: `error`, where there is no such preset.
+    """
+    around, _, last = base.rpartition("/")
+    for zoo in (base, around):
+        try:
+            text = downloads.fetch_bytes(f"{zoo}/{index.INDEX}", json_files.MAX_BYTES)
+            listed = index.parse(text, f"{zoo}/{index.INDEX}", "tell whoever runs it")
+        except (downloads.DownloadError, ValueError):
+            continue
+        if zoo == base:
+            known = ", ".join(preset.id for preset in listed)
+            raise PresetError(
+                f"{base} is a zoo: put the id of one of its presets behind it ({known})"
+            ) from error
+        for preset in listed:
+            if last in (preset.id, preset.also):
+                return cache.fetch(preset.id, preset.files, f"{zoo}/{preset.id}/{{}}".format)
+    raise error
+
+
 def kept(address: str) -> Path | None:
-    """Where the cache keeps what was fetched from an address last; None where nothing was."""
+    """Where our cache keeps what was fetched from an address last; None where nothing was."""
     known = _known(address)
     return cache.place(*known) if known else None
 
@@ -68,36 +91,23 @@ def kept(address: str) -> Path | None:
 def _known(address: str) -> tuple[str, dict[str, FileRecord]] | None:
     known = cache.remembered(address) or {}
     try:
-        return known["id"], {name: FileRecord(**file) for name, file in known["files"].items()}
-    except (KeyError, TypeError, AttributeError):
+        records = {name: FileRecord(**file) for name, file in known["files"].items()}
+        json_files.require({"id": known["id"]}, {"id": json_files.FILE_NAME}, address)
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
-
-
-def base_of(address: str) -> tuple[str, dict[str, str]]:
-    """Where the files of an address lie, and what is sent along with a request for them."""
-    if not address.lower().startswith("hf://"):
-        return address.rstrip("/"), {}
-    matched = _HUB.fullmatch("hf://" + address[5:].rstrip("/"))
-    if matched is None or ".." in address:
-        raise ValueError(
-            f"{address} is no address on the Hugging Face hub: write hf://OWNER/NAME, "
-            "hf://OWNER/NAME/FOLDER or hf://OWNER/NAME@REVISION"
-        )
-    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    revision = urllib.parse.quote(matched["at"] or "main", safe="")
-    token = os.environ.get("HF_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return f"{hub}/{matched['name']}/resolve/{revision}{matched['inside']}", headers
+    return known["id"], records
 
 
 def _weights_of(text: bytes, address: str) -> tuple[str, str]:
     """The name and the checksum of the weights that a config promises."""
+    promised = {"file": json_files.FILE_NAME, "sha256": json_files.SHA256}
     try:
-        weights = json.loads(text)["weights"]
-        name, sha256 = weights["file"], weights["sha256"]
-        known = name in preset_files.NAMES and re.fullmatch(r"[0-9a-f]{64}", sha256)
-    except (ValueError, KeyError, TypeError) as error:
-        raise PresetError(f"{address} is no preset: its {CONFIG} names no weights") from error
-    if not known:
+        config = json_files.parse_object(text, CONFIG)
+        json_files.require(config, {"weights": json_files.OBJECT}, CONFIG)
+        json_files.require(config["weights"], promised, f"{CONFIG}, weights,")
+    except ValueError as error:
+        raise PresetError(f"{address} is no preset: {error}") from error
+    name = config["weights"]["file"]
+    if name not in preset_files.NAMES:
         raise PresetError(f"{address} is no preset: its {CONFIG} names no weights that are known")
-    return name, sha256
+    return name, config["weights"]["sha256"]

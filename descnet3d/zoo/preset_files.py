@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from descnet3d.files import sha256_of
 from descnet3d.models.preset_config import CONFIG
-from descnet3d.zoo.downloads import sha256_of
 
 # What travels with a preset, where it is there; the first two are what `load` reads.
 NAMES = (CONFIG, "weights.npz", "card.md", "recipe.flags", "sheet.png")

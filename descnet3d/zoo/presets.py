@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from descnet3d import startup
+from descnet3d.energy.tasks import TASKS
 from descnet3d.models import preset_config
 from descnet3d.zoo import cache, places, preset_addresses
 from descnet3d.zoo.downloads import DownloadError
@@ -16,10 +18,6 @@ from descnet3d.zoo.index import Preset
 if TYPE_CHECKING:
     from descnet3d.models.energy_based import EnergyBasedModel
     from descnet3d.models.supervised_classifier import SupervisedClassifier
-
-# What else does a task, where no preset of a category is trained for it alone: the shapes of a
-# generator, revised by the descriptor that has taught it, are synthesised too.
-_INSTEAD = {"synthesis": ("cooperative",)}
 
 
 class PresetNotFoundError(ValueError):
@@ -32,20 +30,24 @@ def list_presets() -> list[Preset]:
     Returns:
         One `Preset` each: those of this version of the package, and those of the zoo that
         `DESCNET3D_ZOO` names (a folder, or an `http://`, `https://` or `hf://` address). Those
-        that are at hand have a `path`; the others are fetched when they are loaded.
+        that are at hand have a `path`; the others are fetched when they are loaded. What that zoo
+        has not, and this installation neither, is left out.
 
     Raises:
         ValueError: an index of presets is missing or damaged.
         DownloadError: the zoo's index cannot be fetched, and was not fetched before.
     """
     listed: dict[str, Preset] = {}
+    had: set[str] = set()
     for presets in _indexes():
+        had = {preset.id for preset in presets}
         for preset in presets:
             known = listed.setdefault(preset.id, preset)
             if known.path is None and known.files == preset.files:
                 at_hand = preset.path or cache.find(preset.id, preset.files)
                 listed[preset.id] = preset._replace(path=at_hand)
-    return sorted(listed.values())
+    # The last index is that of the zoo, where there is one.
+    return sorted(each for each in listed.values() if each.path is not None or each.id in had)
 
 
 def load(name: str | os.PathLike, task: str = "synthesis") -> EnergyBasedModel:
@@ -70,7 +72,8 @@ def load(name: str | os.PathLike, task: str = "synthesis") -> EnergyBasedModel:
         ValueError: its files are damaged, or for a later version of the package.
     """
     folder = find(name, task)
-    from descnet3d.models import saving  # not before: it takes seconds to load Keras
+    startup.import_keras()  # not before: it takes seconds
+    from descnet3d.models import saving
 
     return saving.load(folder, find)
 
@@ -117,6 +120,11 @@ def find(name: str | os.PathLike, task: str = "synthesis") -> Path:
         PresetNotFoundError: as in `load`.
         DownloadError: as in `load`.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise PresetNotFoundError(
+            f"name must be a category, the id of a preset, a folder or an address, but it is "
+            f"{name!r}"
+        )
     if isinstance(name, str):
         if preset_addresses.is_address(name):
             return preset_addresses.fetch(name)
@@ -145,7 +153,7 @@ def named(name: str, task: str = "synthesis") -> Preset | None:
         for wanted in _that_do(task):
             for preset in presets:
                 by_category = preset.default and (name, wanted) == (preset.category, preset.task)
-                if name == preset.id or by_category:
+                if by_category or name == preset.id or (name and name == preset.also):
                     return preset
     return None
 
@@ -200,9 +208,25 @@ def find_generator(name: str | os.PathLike) -> Path:
     return folder
 
 
+def find_with_latents(name: str | os.PathLike) -> Path:
+    """The folder of a preset whose shapes have latents, by category, id or path.
+
+    Raises:
+        PresetNotFoundError: as in `load`.
+        ValueError: its shapes have none.
+    """
+    folder = find(name)
+    if not preset_config.class_of(preset_config.read_config(folder)).latents:
+        raise ValueError(
+            f"the shapes of {name} have no latents: give a preset of an AnnealedDescriptor or a "
+            "CooperativeNet (descnet3d presets lists them)"
+        )
+    return folder
+
+
 def _that_do(task: str) -> tuple[str, ...]:
     """The tasks of the presets that do a task, the best first."""
-    return (task, *_INSTEAD.get(task, ()))
+    return (task, *(TASKS[task].instead if task in TASKS else ()))
 
 
 def _looks_like_a_path(name: str) -> bool:

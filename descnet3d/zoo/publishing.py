@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import html
-import json
+import os
 import re
 import shutil
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from descnet3d.energy.tasks import TASKS
 from descnet3d.files import replacing
 from descnet3d.models import preset_config
-from descnet3d.models.preset_config import CONFIG, TASKS, PresetError
-from descnet3d.zoo import cards, index, preset_files
+from descnet3d.models.preset_config import CONFIG, PresetError
+from descnet3d.zoo import cards, gallery, index, preset_files
 from descnet3d.zoo.index import Preset
-
-_STYLE = (
-    "body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "img{max-width:100%}h2{margin-top:2em}"
-)
 
 
 def add(zoo: Path, folder: Path, *, category: str | None = None, task: str | None = None) -> Path:
@@ -34,12 +32,17 @@ def add(zoo: Path, folder: Path, *, category: str | None = None, task: str | Non
         it has none.
 
     Raises:
-        PresetError: it is damaged, or its category is not known.
+        PresetError: it is damaged, a file of it is a link that leads outside, or its category is
+            not known.
         OutputError: the zoo cannot be written.
     """
     config = preset_config.read_config(folder)
-    _require_whole(folder, config["weights"])
+    require_whole(folder, config)
+    refuse_links(folder, [folder / name for name in preset_files.NAMES])
     config["id"] = config.get("id") or folder.resolve().name
+    # People ask for a preset by the name that they know.
+    if config["id"] != folder.resolve().name:
+        config["also"] = folder.resolve().name
     config["category"] = config.get("category") or category
     config["task"] = config.get("task") or task or "synthesis"
     config.setdefault("scores", {})
@@ -75,39 +78,37 @@ def publish(zoo: Path) -> list[Preset]:
         The presets in it.
 
     Raises:
-        PresetError: there is none, or one is damaged.
-        ValueError: as `zoo_index.build_index`.
+        PresetError: there is none, one is damaged, or a link leads outside the zoo.
+        ValueError: as `index.build_index`.
     """
     folders = sorted(path.parent for path in zoo.glob(f"*/{CONFIG}"))
     if not folders:
         raise PresetError(f"{zoo} has no presets: give --add=PRESET_FOLDER")
     for folder in folders:
-        _require_whole(folder, preset_config.read_config(folder)["weights"])
+        require_whole(folder, preset_config.read_config(folder))
+    within = os.walk(zoo)
+    refuse_links(zoo, [Path(top, name) for top, *names in within for name in chain(*names)])
     index.build_index(zoo)
     listed = index.read(zoo, "publish it again")
-    with replacing(zoo / "index.html") as temporary:
-        temporary.write_text(_page(zoo, listed), encoding="utf-8")
+    gallery.write(zoo, listed)
     return listed
 
 
-def _require_whole(folder: Path, weights: dict[str, str]) -> None:
+def require_whole(folder: Path, config: dict[str, Any]) -> None:
+    """Raises a PresetError where a preset's weights are not those that its config promises."""
+    if "weights" not in config:  # it binds another one's to a category
+        return
+    weights = config["weights"]
     promised = {weights["file"]: preset_files.FileRecord(None, weights["sha256"])}
     if preset_files.damaged(folder, promised):
         raise PresetError(f"{folder / weights['file']} is not what {CONFIG} says; save it again")
 
 
-def _page(zoo: Path, listed: list[Preset]) -> str:
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>A zoo of descnet3d</title>",
-        f"<style>{_STYLE}</style><h1>A zoo of descnet3d</h1>",
-        "<p>Set <code>DESCNET3D_ZOO</code> to this page's address, and "
-        "<code>descnet3d.load(ID)</code> fetches a preset.</p>",
-    ]
-    for preset in listed:
-        described = json.loads((zoo / preset.id / CONFIG).read_text(encoding="utf-8"))
-        name = html.escape(preset.id)
-        parts.append(f"<h2><a href='{name}/card.md'>{name}</a></h2>")
-        parts.append(f"<p>{html.escape(described.get('description') or preset.category)}</p>")
-        if (zoo / preset.id / "sheet.png").exists():
-            parts.append(f"<img src='{name}/sheet.png' alt='{name}' loading=lazy>")
-    return "\n".join(parts) + "\n"
+def refuse_links(folder: Path, paths: Iterable[Path]) -> None:
+    """Raises a PresetError where one leads outside: whatever a zoo holds, its server gives away."""
+    inside = folder.resolve()
+    for path in paths:
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise PresetError(
+                f"{path} is a link to {path.resolve()}, outside {folder}: put the file itself there"
+            )

@@ -17,9 +17,8 @@ from tiny_models import tiny_model
 from web_server import WebServer
 
 import descnet3d
-from descnet3d.models.preset_config import PresetError
+from descnet3d.models.preset_config import PresetError, PresetWarning
 from descnet3d.zoo import cache, downloads, presets, publishing
-from descnet3d.zoo.cache import PresetWarning
 from descnet3d.zoo.downloads import DownloadError, Patience, UnreachableError
 
 SHAPES = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
@@ -69,7 +68,7 @@ def test_a_category_is_loaded_from_an_address_and_offline_from_then_on(server):
 
 def test_what_came_with_the_package_asks_nobody(server):
     server.stop()
-    assert presets.find("toilet").name == "annealed_toilet_32"
+    assert presets.find("toilet").name == "synthesis_toilet_32"
     assert presets.find("classifier_modelnet10_32").is_dir()
 
 
@@ -95,6 +94,32 @@ def test_a_folder_is_a_zoo_too(server, monkeypatch):
         file.write(b"x")
     with pytest.raises(PresetError, match="weights.npz is damaged"):
         descnet3d.load("box")
+
+
+def test_a_preset_answers_to_the_name_of_the_folder_that_it_was_published_from(server, tmp_path):
+    saved = tiny_model().save_preset(
+        tmp_path / "my_boxes", weights_dtype="float32", id="synthesis_crate_8", category="crate"
+    )
+    publishing.add(server.folder / "zoo", saved)
+    publishing.publish(server.folder / "zoo")
+    for name in ("my_boxes", "synthesis_crate_8", "crate"):
+        assert same(descnet3d.load(name))
+    for name in ("my_boxes", "synthesis_crate_8"):
+        assert same(descnet3d.load(f"{server.address}/zoo/{name}"))
+    with pytest.raises(DownloadError, match="my_crates/config.json is not there"):
+        descnet3d.load(f"{server.address}/zoo/my_crates")
+    with pytest.raises(PresetError, match="is a zoo: put the id .*synthesis_crate_8"):
+        descnet3d.load(f"{server.address}/zoo")
+
+
+def test_a_zoo_that_is_down_is_not_waited_for_where_its_index_is_remembered(server, monkeypatch):
+    assert same(descnet3d.load("box"))
+    monkeypatch.setattr(downloads, "PATIENCE", Patience(5, 20.0, 64, 5.0, 30.0))
+    server.stop()
+    started = time.monotonic()
+    with pytest.warns(PresetWarning, match="1 attempt"):
+        assert presets.find("box").is_dir()
+    assert time.monotonic() - started < 4
 
 
 def test_what_is_near_in_the_zoo_is_suggested(server):
@@ -278,39 +303,11 @@ def test_an_address_is_loaded_again_only_where_it_has_changed(server):
 def test_an_address_without_a_preset_is_told(server):
     with pytest.raises(DownloadError, match="is not there"):
         descnet3d.load(f"{server.address}/zoo/none")
-    server.always["/zoo/x/config.json"] = web_server.other(b'{"weights": {"file": "../../x"}}')
-    with pytest.raises(PresetError, match="names no weights"):
+    server.always["/zoo/x/config.json"] = web_server.other(b'{"weights": {"file": "x.npz"}}')
+    with pytest.raises(PresetError, match="is no preset: config.json, weights, is not whole"):
         descnet3d.load(f"{server.address}/zoo/x")
     server.always["/zoo/x/config.json"] = web_server.other(
         json.dumps({"weights": {"file": "../../x", "sha256": "0" * 64}}).encode()
     )
-    with pytest.raises(PresetError, match="names no weights that are known"):
+    with pytest.raises(PresetError, match="file must be the name of a file, but it is '../../x'"):
         descnet3d.load(f"{server.address}/zoo/x")
-
-
-def test_the_hub_is_asked_as_it_wants_to_be(server, tmp_path, monkeypatch):
-    """Its addresses, its redirects to a store elsewhere, and its tokens, which stay with it."""
-    store = WebServer(server.folder)
-    store_address = store.address.replace("127.0.0.1", "localhost")
-    monkeypatch.setenv("HF_ENDPOINT", server.address)
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    base = "/somebody/boxes/resolve"
-    for revision, inside in (("main", ""), ("v1", "/small"), ("refs%2Fpr%2F1", "")):
-        for file in ("config.json", "weights.npz"):
-            target = f"{store_address}/zoo/synthesis_box_8/{file}"
-            server.always[f"{base}/{revision}{inside}/{file}"] = web_server.redirect(target)
-    for address in (
-        "hf://somebody/boxes",
-        "hf://somebody/boxes/small@v1",
-        "hf://somebody/boxes@refs/pr/1",
-    ):
-        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-        assert same(descnet3d.load(address))
-    assert {headers.get("Authorization") for _, headers in server.asked} == {"Bearer secret"}
-    assert {headers.get("Authorization") for _, headers in store.asked} == {None}
-    store.stop()
-    with pytest.raises(DownloadError, match="is not there"):
-        descnet3d.load("hf://somebody/lamps")
-    for wrong in ("hf://somebody", "hf://a/../b", "hf://a/b@"):
-        with pytest.raises(ValueError, match="write hf://OWNER/NAME"):
-            descnet3d.load(wrong)

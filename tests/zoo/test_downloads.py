@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from web_server import WebServer
 
+from descnet3d import progress
 from descnet3d.zoo import downloads
 from descnet3d.zoo.downloads import DownloadError, Patience, UnreachableError
 
@@ -148,6 +149,16 @@ def test_an_address_that_is_none(tmp_path):
     for address in ("http://", "http://[", "ftp://somewhere/file"):
         with pytest.raises(DownloadError, match="no address that can be fetched"):
             downloads.fetch_file(address, tmp_path / "got", SHA256)
+
+
+def test_a_log_hears_now_and_then_how_far_it_is(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0.05)
+    server.always["/file"] = web_server.steady(pieces=20, pause=0.02)
+    fetch(server, tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    shares = [int(line.split("%")[0].split()[-1]) for line in lines]
+    assert len(shares) > 2 and shares == sorted(shares)
+    assert all("file" in line and "\r" not in line for line in lines)
 
 
 def test_slow_is_no_failure(server, tmp_path):

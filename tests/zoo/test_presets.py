@@ -11,6 +11,8 @@ import pytest
 from tiny_models import tiny_model
 
 import descnet3d
+from descnet3d.models import saving
+from descnet3d.models.preset_config import PresetWarning
 from descnet3d.zoo import index, places, presets
 from descnet3d.zoo.presets import PresetNotFoundError
 
@@ -123,6 +125,18 @@ def test_a_name_that_nothing_answers_to_is_explained(zoo, name, task, message):
     assert "\n" not in str(raised.value)
 
 
+def test_what_is_no_name_at_all_is_explained(zoo):
+    with pytest.raises(PresetNotFoundError, match="name must be a category, .* but it is 3"):
+        descnet3d.load(3)
+
+
+def test_a_model_without_a_generator_says_which_has_one():
+    with pytest.raises(AttributeError, match=r'no generator.*load\("chair", task="cooperative"\)'):
+        tiny_model().generate(3)
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        tiny_model().colour  # noqa: B018
+
+
 def test_no_suggestion_where_nothing_comes_near(zoo):
     with pytest.raises(PresetNotFoundError) as raised:
         presets.find("zebra")
@@ -151,13 +165,11 @@ def test_the_list_holds_what_the_configs_say(zoo):
         ("{", "is damaged"),
         ("[]", "holds no JSON object"),
         ('{"format": 3, "presets": []}', "format 3, and this version .* reads 2"),
-        ('{"format": 2}', "is damaged .'presets'"),
-        ('{"format": 2, "presets": [{"id": "a", "size": [1, 1, 1]}]}', "is damaged"),
-        ('{"format": 2, "presets": [3]}', "is damaged"),
-        (
-            '{"format": 2, "presets": [{"id": "../a", "size": [1, 1, 1], "files": {}}]}',
-            "'../a' can be no name of a file",
-        ),
+        ('{"format": 2}', "is not whole: it lacks presets"),
+        ('{"format": 2, "presets": {}}', "presets must be a list, but it is {}"),
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"format": 2, "presets": [], "n": 1' + "0" * 9999 + "}", "is damaged"),
+        (" " * 2**24 + "{}", "is longer than"),
     ],
 )
 def test_a_broken_index_is_named(zoo, content, message):
@@ -168,6 +180,50 @@ def test_a_broken_index_is_named(zoo, content, message):
     with pytest.raises(ValueError, match=message) as raised:
         presets.list_presets()
     assert str(index) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"id": "../a"}, "id must be the name of a file, but it is '../a'"),
+        ({"id": "a\x1b[2J"}, r"id must be .* it is 'a\\x1b\[2J'"),
+        ({"task": 5}, "task must be a line of text, but it is 5"),
+        ({"category": "\x1b]0;owned\x07"}, r"category must be .* it is '\\x1b"),
+        ({"parameters": None}, "parameters must be a whole number .*, but it is None"),
+        ({"parameters": -1}, "parameters must be a whole number"),
+        ({"scores": []}, "scores must be numbers by name"),
+        ({"scores": {"nearest_iou": "high"}}, "scores must be numbers by name"),
+        ({"size": [32, 32]}, "size must be three sides"),
+        ({"size": [32, 32, 10**9]}, "size must be three sides"),
+        ({"files": [1]}, "files must be an object"),
+        ({"files": {"../a": {"sha256": "0" * 64}}}, "must be the name of a file"),
+        ({"files": {"config.json": {"sha256": 7}}}, "sha256 must be a SHA-256"),
+        ({"files": {"config.json": {"sha256": "0" * 64, "size": -3}}}, "size must be"),
+        ({"default": "yes"}, "default must be true or false"),
+        (3, "must be an object, but it is 3"),
+    ],
+)
+def test_a_bad_entry_of_an_index_is_named_and_hides_no_other(zoo, damage, message):
+    path = zoo / "index.json"
+    content = json.loads(path.read_text())
+    content["presets"][0] = {**content["presets"][0], **damage} if damage != 3 else 3
+    path.write_text(json.dumps(content))
+    with pytest.warns(PresetWarning, match=message) as warned:
+        listed = presets.list_presets()
+    assert len(listed) == len(content["presets"]) - 1
+    assert all(str(each.message).isprintable() for each in warned)
+
+
+def test_what_a_later_version_adds_to_an_index_is_passed_over(zoo):
+    before = presets.list_presets()
+    path = zoo / "index.json"
+    content = json.loads(path.read_text())
+    for entry in content["presets"]:
+        entry["licence"] = "Apache-2.0"
+        for file in entry["files"].values():
+            file["blake3"] = "…"
+    path.write_text(json.dumps({**content, "mirrors": []}))
+    assert presets.list_presets() == before
 
 
 @pytest.mark.parametrize(
@@ -206,6 +262,24 @@ def test_load_gives_back_the_model_that_was_saved(tmp_path):
     assert not np.allclose(tiny_model(seed=1).energy(shapes), model.energy(shapes), rtol=1e-3)
 
 
+def test_a_preset_that_is_written_anew_while_it_is_read_is_the_one_or_the_other(
+    tmp_path, monkeypatch
+):
+    folder = tiny_model(0).save_preset(tmp_path / "mine", weights_dtype="float32")
+    new = tiny_model(1)
+    read_config = saving.read_config
+
+    def and_then_written(folder):
+        config = read_config(folder)
+        monkeypatch.undo()
+        new.save_preset(folder, weights_dtype="float32")
+        return config
+
+    monkeypatch.setattr(saving, "read_config", and_then_written)
+    shapes = np.random.default_rng(0).random((3, 8, 8, 8), dtype="float32")
+    np.testing.assert_allclose(descnet3d.load(folder).energy(shapes), new.energy(shapes), rtol=1e-5)
+
+
 def test_a_saved_preset_can_be_indexed_and_loaded_by_its_category(zoo):
     folder = zoo / "synthesis_box_8"
     model = tiny_model()
@@ -233,7 +307,7 @@ def test_the_first_preset_ever_shipped_still_loads(tmp_path):
     """Its config of then, and its weights, which are still those of the toilets."""
     config = json.loads((Path(__file__).parent / "first_preset.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config))
-    current = presets.find("synthesis_toilet_32")
+    current = presets.find("langevin_toilet_32")
     shutil.copy(current / "weights.npz", tmp_path)
     then, now = descnet3d.load(tmp_path), descnet3d.load(current)
     shapes = np.random.default_rng(0).random((2, 32, 32, 32), dtype="float32")
