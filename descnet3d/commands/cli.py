@@ -6,31 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from descnet3d.commands import (
-    console,
-    evaluate,
-    finetune,
-    generator,
-    presets,
-    reconstruct,
-    synthesize,
-    train,
-    voxelize,
-)
-
-COMMANDS = (
-    synthesize.COMMAND,
-    reconstruct.RECOVER,
-    reconstruct.UPSCALE,
-    generator.GENERATE,
-    generator.INTERPOLATE,
-    generator.ARITHMETIC,
-    presets.COMMAND,
-    train.COMMAND,
-    finetune.COMMAND,
-    evaluate.COMMAND,
-    voxelize.COMMAND,
-)
+from descnet3d.commands import interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,16 +16,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `descnet3d` on the command line; `sys.argv` where None.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+        The exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
-    try:
-        status = console.run(COMMANDS, sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads the output (head, say) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return console.DONE
-    return status
+    with interrupts.taken(for_good=arguments is None):
+        try:
+            status = _run(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads the output (head, say) has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except BaseException as error:
+            if not interrupts.came():
+                raise
+            status = interrupts.tell("", error)
+        if interrupts.came() and arguments is None:
+            # Half of TensorFlow was imported, perhaps: its end takes long, and changes the status.
+            sys.stdout.flush()
+            os._exit(status)
+        return status
+
+
+def _run(words: Sequence[str]) -> int:
+    # An interrupt may come while these are imported: not before it is taken.
+    from descnet3d.commands import console, table
+
+    return console.run(table.COMMANDS, words)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The framework of the command line: a table of commands, their flags, their help, their failures.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Every failure is one line.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. Every failure is one
+line.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any, NamedTuple
 from absl import flags
 
 import descnet3d
+from descnet3d.commands import interrupts
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+# What a terminal has, where nobody made it wider.
+WIDTH = 80
 _HELP = ("--help", "-help", "-h", "--helpfull")
 
 
@@ -36,6 +40,8 @@ class Command(NamedTuple):
         example: a call that works.
         define_flags: adds the command's flags to a table of its own.
         run: does the work, given the arguments and the flags.
+        common: the flags that the help shows, where there are more than one screen takes; the
+            others, and they, are behind `--helpfull`. Empty: all are shown.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Command(NamedTuple):
     example: str
     define_flags: Callable[[flags.FlagValues], None]
     run: Callable[[Sequence[str], flags.FlagValues], None]
+    common: tuple[str, ...] = ()
 
 
 def run(commands: Sequence[Command], words: Sequence[str]) -> int:
@@ -79,7 +86,7 @@ def _run(command: Command, words: Sequence[str]) -> int:
     command.define_flags(values)
     flags.DEFINE_boolean("debug", False, "Show where a failure came from.", flag_values=values)
     if any(word in _HELP for word in words):
-        print(_help(command, values))
+        print(_help(command, values, full="--helpfull" in words))
         return DONE
     try:
         arguments = _parse(command, values, words)
@@ -90,13 +97,11 @@ def _run(command: Command, words: Sequence[str]) -> int:
         reason = _one_line(error).removeprefix("ERROR:: ").rstrip(".")
         advice = f"see descnet3d {command.name} --help"
         return _complain(command.name, f"{reason}; {advice}", WRONG_USAGE)
-    except KeyboardInterrupt:
-        if sys.stdout.isatty():
-            print()  # a progress bar leaves its line open
-        return _complain(command.name, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupts.came():
+            return interrupts.tell(command.name, error)
         if not _is_expected(error) or (values.is_parsed() and values.debug):
             raise
         return _complain(command.name, _one_line(error), FAILED)
@@ -131,14 +136,20 @@ def _parse(command: Command, values: flags.FlagValues, words: Sequence[str]) -> 
     return arguments
 
 
-def _is_expected(error: Exception) -> bool:
+def _is_expected(error: BaseException) -> bool:
     # DivergenceError is told by its name: its module loads Keras, which may be what failed.
     expected = isinstance(error, ValueError | OSError | ImportError)
     return expected or type(error).__name__ == "DivergenceError"
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return plain(" ".join(str(error).split())) or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """A stranger's text without what would make a terminal do things: that is escaped."""
+    shown = (each if each.isprintable() or each in "\n\t" else repr(each)[1:-1] for each in text)
+    return "".join(shown)
 
 
 def _complain(command: str, reason: str, status: int) -> int:
@@ -163,15 +174,29 @@ def _overview(commands: Sequence[Command]) -> str:
     )
 
 
-def _help(command: Command, values: flags.FlagValues) -> str:
+def _help(command: Command, values: flags.FlagValues, full: bool) -> str:
     usage = " ".join(["usage: descnet3d", command.name, *command.arguments, "[--flags]"])
-    lines = [usage, "", *textwrap.wrap(command.description, 88), "", "Example:", ""]
-    lines += [f"  {command.example}", "", "Flags:", ""]
-    for defined in values.flags_by_module_dict().values():
-        for flag in defined:
-            lines += _flag_help(flag)
-    lines += ["  --flagfile=FILE", "      Read flags from a file, one a line."]
+    lines = [usage, "", *textwrap.wrap(command.description, WIDTH), "", "Example:", ""]
+    lines += [f"  {command.example}", ""]
+    defined = [flag for group in values.flags_by_module_dict().values() for flag in group]
+    common = [values[name] for name in command.common]
+    others = [flag for flag in defined if flag not in common]
+    if not common:
+        lines += ["Flags:", "", *_flags_help(others), *_FLAGFILE]
+    elif full:
+        lines += ["Common flags:", "", *_flags_help(common), "", "All others:", ""]
+        lines += [*_flags_help(others), *_FLAGFILE]
+    else:
+        more = f"{len(others) + 1} more flags: descnet3d {command.name} --helpfull"
+        lines += ["Common flags:", "", *_flags_help(common), "", more]
     return "\n".join(lines)
+
+
+_FLAGFILE = ["  --flagfile=FILE", "      Read flags from a file, one a line."]
+
+
+def _flags_help(shown: Sequence[flags.Flag]) -> list[str]:
+    return [line for flag in shown for line in _flag_help(flag)]
 
 
 def _flag_help(flag: flags.Flag) -> list[str]:
@@ -183,4 +208,5 @@ def _flag_help(flag: flags.Flag) -> list[str]:
     if flag.default is not None and not flag.boolean:
         notes.append(f"default: {flag.default}")
     text = f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
-    return [name, *textwrap.wrap(text, 84, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    indent = " " * 6
+    return [name, *textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,21 @@ from absl import flags
 
 from descnet3d import files
 from descnet3d.commands.console import Command, UsageError
-from descnet3d.commands.flags import define_data_flags, read_labelled_shapes
+from descnet3d.commands.flags import (
+    define_data_flags,
+    define_seed_flag,
+    define_settings,
+    given_settings,
+    read_labelled_shapes,
+)
 from descnet3d.commands.outputs import start_keras
+from descnet3d.energy.tasks import TASKS, condition_of
 from descnet3d.zoo import presets
+
+_CONDITIONS = {task.name: task.condition for task in TASKS.values() if task.condition is not None}
 
 
 def _evaluate_flags(values: flags.FlagValues) -> None:
-    from descnet3d.models.preset_config import TASKS
-
     define_data_flags(values)
     flags.DEFINE_string(
         "category",
@@ -34,19 +40,12 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
         "What the model is asked; what it was trained for if absent.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "corruption",
-        "voxels:0.7",
-        "What hides voxels where --task=recovery: voxels, half, block or scan, and the share.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "ratio", 4, "The side of a block where --task=super_resolution.", 2, flag_values=values
-    )
+    for name, condition in _CONDITIONS.items():
+        define_settings(condition, values, where=f"Where --task={name}: ")
     flags.DEFINE_integer(
         "num", 64, "How many shapes to synthesise.", lower_bound=2, flag_values=values
     )
-    flags.DEFINE_integer("seed", 0, "The seed.", lower_bound=0, flag_values=values)
+    define_seed_flag(values, "The seed.")
     flags.DEFINE_string("preset", None, "NAME, as a flag.", flag_values=values)
     flags.DEFINE_boolean(
         "write",
@@ -68,6 +67,7 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
 
 
 def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    from descnet3d.datasets import sources
     from descnet3d.datasets.archives import find_label
     from descnet3d.models import preset_config
 
@@ -82,8 +82,11 @@ def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if values.paper:
         _evaluate_as_the_paper(values)
         return
-    if values.task is None and (values["corruption"].present or values["ratio"].present):
-        raise UsageError("--corruption and --ratio are for --task")
+    asked: dict[str, Any] = {}
+    for condition in _CONDITIONS.values():
+        asked |= given_settings(condition, values)
+    if values.task is None and asked:
+        raise UsageError(f"flags such as --{next(iter(asked))} are for --task")
     find = presets.find_generator if values.task == "cooperative" else presets.find
     folder = find(names[0])
     if values.write:
@@ -91,22 +94,24 @@ def _evaluate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     size = values.size
     if size is None and os.path.isdir(values.data):
         size = preset_config.read_config(folder)["size"][0]
-    archive = read_labelled_shapes(values, size=size)
+    of = None
+    if sources.holds_plain_grids(values.data):  # which are what they are said to be
+        of = values.category or preset_config.read_config(folder).get("category")
+    archive = read_labelled_shapes(values, category=of, size=size)
     if values.category is not None:
         find_label(values.category, archive.classes, values.data)
     start_keras()
-    from descnet3d.energy import conditions
     from descnet3d.evaluation.preset import evaluate_preset
 
     found = evaluate_preset(
         folder,
         archive,
         category=values.category,
-        task=conditions.task_of(values.flag_values_dict()) if values.task else "own",
+        task=condition_of({"task": values.task, **asked}) if values.task else "own",
         num=values.num,
         seed=values.seed,
         write=values.write,
-        progress=sys.stdout.isatty(),
+        progress=True,
     )
     print(found.printed)
     if values.json is not None:
@@ -121,9 +126,7 @@ def _evaluate_as_the_paper(values: flags.FlagValues) -> None:
     start_keras()
     from descnet3d.evaluation import paper
 
-    tables = paper.paper_tables(
-        archive, num=values.num, seed=values.seed, progress=sys.stderr.isatty()
-    )
+    tables = paper.paper_tables(archive, num=values.num, seed=values.seed, progress=True)
     print(paper.as_markdown(tables))
     if values.json is not None:
         _write_json(values.json, {"tables": [table.as_dict() for table in tables]})
@@ -150,4 +153,5 @@ COMMAND = Command(
     example="descnet3d evaluate toilet --data=modelnet10_32.npz",
     define_flags=_evaluate_flags,
     run=_evaluate,
+    common=("data", "category", "task", "num", "seed", "write", "json", "paper"),
 )

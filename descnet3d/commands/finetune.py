@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from descnet3d import files
+from descnet3d.commands import torchrun
 from descnet3d.commands.console import Command, UsageError
 from descnet3d.commands.flags import (
     define_data_flags,
     define_new_preset_flags,
+    define_settings,
+    given_settings,
     read_labelled_shapes,
 )
 from descnet3d.commands.outputs import start_keras
+from descnet3d.energy.tasks import TUNABLE
 from descnet3d.models import preset_config
+from descnet3d.training.recipes import Recipe
 from descnet3d.zoo import presets
 
+if TYPE_CHECKING:
+    from descnet3d.energy.together import Workers
+
 AUTO = "auto"
-# The flags that are settings of a recipe, by the names that they have there.
-_SETTINGS = {
-    "steps": "matching_steps",
-    "learning_rate": "matching_learning_rate",
-    "layers": "layers",
-    "mirror_axes": "mirror_axes",
-    "seed": "seed",
-}
+# The settings of a recipe that are flags under their own names.
+_SETTINGS = ("layers", "mirror_axes", "seed")
+
+
+def _by_task(setting: str) -> str:
+    return ", ".join(f"{changes[setting]} for {task}" for task, changes in TUNABLE.items())
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -37,7 +42,7 @@ def _flags(values: flags.FlagValues) -> None:
         "from",
         AUTO,
         "The preset to begin with: a category, an id, a folder or an address; or auto, the one at "
-        "hand whose energy fits the shapes best.",
+        "hand that knows the shapes best.",
         flag_values=values,
     )
     define_data_flags(values)
@@ -51,7 +56,7 @@ def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "task",
         None,
-        ["synthesis", "recovery", "super_resolution", "cooperative"],
+        list(TUNABLE),
         "What the new preset is for. If absent, what the old one is for; of a cooperative one the "
         "descriptor alone goes on, as synthesis. cooperative teaches a new generator after that, "
         "which takes several times as long.",
@@ -61,31 +66,18 @@ def _flags(values: flags.FlagValues) -> None:
         "steps",
         None,
         "Iterations of eight shapes (sixteen where a generator is taught too, for which more "
-        "follow); 4000, or 1800 for recovery and super-resolution, if absent.",
+        f"follow); if absent, {_by_task('matching_steps')}.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_float(
         "learning_rate",
         None,
-        "Adam's largest learning rate; 1e-3, or 5e-4 for recovery and super-resolution, if absent.",
+        f"Adam's largest learning rate; if absent, {_by_task('matching_learning_rate')}.",
         lower_bound=0,
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "layers",
-        None,
-        "The layers that learn, by their names with commas between, * for any letters "
-        "(code_*,refine_*); all if absent.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "mirror_axes",
-        None,
-        "The axes along which the shapes may be mirrored, such as 0 or 01.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("seed", None, "The seed.", lower_bound=0, flag_values=values)
+    define_settings(Recipe, values, _SETTINGS)
 
 
 def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -100,9 +92,19 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if start != AUTO and size is None and os.path.isdir(values.data):
         config = preset_config.read_config(presets.find(start, values.task or "synthesis"))
         size = config["size"][0]
-    archive = read_labelled_shapes(
-        values, category=values.category, split="train", size=size, keep_in=out / "training"
-    )
+    with torchrun.joined() as workers:
+        folder = _finetuned(values, start, out, size, workers)
+    if workers is None or workers.first:
+        print(f"wrote {folder}: descnet3d synthesize {folder} --out=shapes.png")
+
+
+def _finetuned(
+    values: flags.FlagValues, start: str, out: Path, size: int | None, workers: Workers | None
+) -> Path:
+    with torchrun.first_before_others(workers):
+        archive = read_labelled_shapes(
+            values, category=values.category, split="train", size=size, keep_in=out / "training"
+        )
     categories = sorted({archive.classes[label] for label in archive.labels})
     if len(categories) > 1 and values.id is None:
         raise UsageError(
@@ -114,14 +116,13 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
 
     refuse_finished(out)
     if start == AUTO:
-        start = _nearest(archive.occupancy, out, values.seed or 0)
-    changes: dict[str, Any] = {
-        setting: values[flag].value
-        for flag, setting in _SETTINGS.items()
-        if values[flag].value is not None
-    }
+        with torchrun.first_before_others(workers):
+            start = _nearest(archive.occupancy, out, values.seed or 0)
+    pretraining = {"steps": "matching_steps", "learning_rate": "matching_learning_rate"}
+    changes = {key: values[flag].value for flag, key in pretraining.items() if values[flag].present}
+    changes |= given_settings(Recipe, values, _SETTINGS)
     name, recipe = finetuning.recipe_from(start, values.task, len(archive.occupancy), **changes)
-    folder = train_preset(
+    return train_preset(
         archive.occupancy,
         recipe,
         out,
@@ -129,11 +130,10 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
         category=categories[0] if len(categories) == 1 else None,
         labels=archive.labels,
         classes=archive.classes,
-        flags=finetuning.differences(name, recipe),
+        base=name,
         sheet_every=values.sheet_every,
         terms=values.terms,
     )
-    print(f"wrote {folder}: descnet3d synthesize {folder} --out=shapes.png")
 
 
 def _nearest(shapes: Any, out: Path, seed: int) -> str:
@@ -144,9 +144,9 @@ def _nearest(shapes: Any, out: Path, seed: int) -> str:
     if noted.exists():
         return noted.read_text(encoding="utf-8").strip()
 
-    found = finetuning.nearest_presets(shapes, seed=seed, progress=sys.stderr.isatty())
+    found = finetuning.nearest_presets(shapes, seed=seed, progress=True)
     listed = ", ".join(f"{each.preset.id} {each.loss:.3g}" for each in found[:3])
-    print(f"beginning with {found[0].preset.id}, which fits best (matching loss: {listed})")
+    print(f"beginning with {found[0].preset.id}, which fits best (denoising loss: {listed})")
     noted.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(noted) as temporary:
         temporary.write_text(found[0].preset.id + "\n", encoding="utf-8")
@@ -166,4 +166,15 @@ COMMAND = Command(
     example="descnet3d finetune --from=chair --data=my_benches --out=my_preset",
     define_flags=_flags,
     run=_run,
+    common=(
+        "from",
+        "data",
+        "category",
+        "out",
+        "task",
+        "steps",
+        "learning_rate",
+        "mirror_axes",
+        "id",
+    ),
 )

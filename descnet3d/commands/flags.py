@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
+
+from descnet3d.fields import settings_of
 
 if TYPE_CHECKING:
     from descnet3d.datasets.archives import VoxelArchive
@@ -40,6 +43,75 @@ def define_data_flags(values: flags.FlagValues) -> None:
     )
 
 
+def define_seed_flag(values: flags.FlagValues, meaning: str) -> None:
+    """Adds `--seed`."""
+    flags.DEFINE_integer("seed", 0, meaning, 0, 2**32 - 1, flag_values=values)
+
+
+def define_file_flags(values: flags.FlagValues, meshes: str) -> None:
+    """Adds `--up` and `--key`: how the files of shapes are to be read."""
+    meaning = f"The upward axis of {meshes}; if absent, y in .glb and .gltf, and else z."
+    flags.DEFINE_enum("up", None, ["z", "y"], meaning, flag_values=values)
+    meaning = "The array in files (.npz, .mat) that hold several; the only one, if absent."
+    flags.DEFINE_string("key", None, meaning, flag_values=values)
+
+
+class _OrNone(flags.ArgumentParser):
+    """Reads what another parser reads, and the word none."""
+
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+        self.syntactic_help = ", or ".join(filter(None, [parser.syntactic_help, "none"]))
+
+    def parse(self, argument: Any) -> Any:
+        return None if argument in ("none", "") else self._parser.parse(argument)
+
+    def flag_type(self) -> str:
+        return str(self._parser.flag_type())
+
+
+_PARSERS: dict[type, Any] = {
+    int: flags.IntegerParser(),
+    float: flags.FloatParser(),
+    str: flags.ArgumentParser(),
+}
+
+
+def define_settings(
+    settings: type,
+    values: flags.FlagValues,
+    names: Collection[str] | None = None,
+    where: str = "",
+) -> None:
+    """Adds a flag for each setting of a dataclass, or some, under its name in the flat list.
+
+    Args:
+        settings: the dataclass.
+        values: the table of flags.
+        names: those that become flags; None for all.
+        where: what their help begins with.
+    """
+    for name, setting in settings_of(settings).items():
+        if names is not None and name not in names:
+            continue
+        meaning = f"{where}{setting.meaning}."
+        meaning = f"{meaning[0].upper()}{meaning[1:]}"
+        if setting.kind is bool:
+            flags.DEFINE_boolean(name, None, meaning, flag_values=values)
+        else:
+            parser = _PARSERS[setting.kind]
+            parser = _OrNone(parser) if setting.optional else parser
+            flags.DEFINE(parser, name, None, meaning, flag_values=values)
+
+
+def given_settings(
+    settings: type, values: flags.FlagValues, names: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Those settings of a dataclass, or of some, that were given as flags."""
+    named = settings_of(settings) if names is None else names
+    return {name: values[name].value for name in named if values[name].present}
+
+
 def define_new_preset_flags(values: flags.FlagValues) -> None:
     """Adds `--out`, `--id`, `--terms` and `--sheet_every`."""
     flags.DEFINE_string(
@@ -65,14 +137,14 @@ def define_new_preset_flags(values: flags.FlagValues) -> None:
 
 
 def read_labelled_shapes(values: flags.FlagValues, **options: Any) -> VoxelArchive:
-    """The shapes that the flags name; the options are those of `shape_sources.read_shapes`."""
+    """The shapes that the flags name; the options are those of `sources.read_shapes`."""
     from descnet3d.datasets import sources
 
     return sources.read_shapes(
         values.data,
         up=values.up,
         data_dir=values.data_dir,
-        progress=sys.stderr.isatty(),
+        progress=True,
         report=lambda line: print(line, file=sys.stderr),
         **options,
     )

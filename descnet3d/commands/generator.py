@@ -1,10 +1,9 @@
-"""The commands of a generator: `descnet3d generate`, `interpolate` and `arithmetic`."""
+"""The commands of latents: `descnet3d generate`, `interpolate` and `arithmetic`."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +11,22 @@ from absl import flags
 
 from descnet3d.commands import outputs
 from descnet3d.commands.console import Command, UsageError
+from descnet3d.commands.flags import define_seed_flag
 from descnet3d.zoo import presets
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from descnet3d.models.cooperative import CooperativeNet
+    from descnet3d.models.latent_model import LatentModel
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer(
-        "seed",
-        0,
-        "The same seed gives the same latents.",
-        lower_bound=0,
-        upper_bound=2**32 - 1,
-        flag_values=values,
-    )
-    flags.DEFINE_string("out", None, outputs.MEANING, flag_values=values)
+    define_seed_flag(values, "The same seed gives the same latents.")
+    outputs.define_flags(values)
     flags.DEFINE_boolean(
         "revise",
         False,
-        "Let Langevin dynamics of the descriptor revise what the generator makes.",
+        "Let Langevin dynamics revise what is made of the latents.",
         flag_values=values,
     )
 
@@ -77,12 +70,16 @@ def _arithmetic_flags(values: flags.FlagValues) -> None:
 
 def _generate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     folder = _preset(arguments[0], values)
-    write = outputs.writer(values.out, values.num)
+    write = outputs.writer(values.out, values.num, form=outputs.mesh_form(values))
     model, started = _start(folder)
-    shapes = model.generate(
-        values.num, seed=values.seed, revised=values.revise, progress=sys.stdout.isatty()
+    made = outputs.in_batches(
+        values.num,
+        values.seed,
+        lambda rows, seed, progress: model.generate(
+            rows.stop - rows.start, seed=seed, revised=values.revise, progress=progress
+        ),
     )
-    outputs.report([write(shapes)], len(shapes), started)
+    outputs.report([write(made)], values.num, started)
 
 
 def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -90,26 +87,28 @@ def _interpolate(arguments: Sequence[str], values: flags.FlagValues) -> None:
     given = _given(values, 2)
     rows = values.num if given is None else len(given) // 2
     labels = [f"{step + 1} of {values.steps}" for _ in range(rows) for step in range(values.steps)]
-    write = outputs.writer(values.out, len(labels), labels, columns=values.steps)
+    write = outputs.writer(
+        values.out, len(labels), labels, columns=values.steps, form=outputs.mesh_form(values)
+    )
     model, started = _start(folder)
     import numpy as np
 
     from descnet3d.evaluation import shape_distances
     from descnet3d.evaluation.model_sheets import paths
 
-    ends = _latents(model, given, rows, 2, values.seed)
-    shapes = paths(
-        model,
-        ends,
-        values.steps,
-        kind=values.path,
-        revised=values.revise,
-        progress=sys.stdout.isatty(),
-    )
-    outputs.report([write(shapes)], len(shapes), started)
-    rows_of_shapes = np.split(shapes, rows)
-    largest = ", ".join(f"{shape_distances.path_steps(row).max():.3f}" for row in rows_of_shapes)
-    print(f"the largest step between neighbours (1 - IoU): {largest}")
+    largest = []
+
+    def walk(ends: np.ndarray, progress: bool) -> np.ndarray:
+        shapes = paths(
+            model, ends, values.steps, kind=values.path, revised=values.revise, progress=progress
+        )
+        for row in np.split(shapes, len(ends)):
+            largest.append(f"{shape_distances.path_steps(row).max():.3f}")
+        return shapes
+
+    made = outputs.in_batches(rows, values.seed, _of_latents(model, given, 2, walk), values.steps)
+    outputs.report([write(made)], len(labels), started)
+    print(f"the largest step between neighbours (1 - IoU): {', '.join(largest)}")
 
 
 def _arithmetic(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -117,23 +116,27 @@ def _arithmetic(arguments: Sequence[str], values: flags.FlagValues) -> None:
     given = _given(values, 3)
     rows = values.num if given is None else len(given) // 3
     labels = ["a", "b", "c", "a - b + c"] * rows
-    write = outputs.writer(values.out, len(labels), labels, columns=4)
+    write = outputs.writer(
+        values.out, len(labels), labels, columns=4, form=outputs.mesh_form(values)
+    )
     model, started = _start(folder)
     from descnet3d.evaluation.model_sheets import sums
 
-    operands = _latents(model, given, rows, 3, values.seed)
-    shapes = sums(model, operands, revised=values.revise, progress=sys.stdout.isatty())
-    outputs.report([write(shapes)], len(shapes), started)
+    def add(operands: np.ndarray, progress: bool) -> np.ndarray:
+        return sums(model, operands, revised=values.revise, progress=progress)
+
+    made = outputs.in_batches(rows, values.seed, _of_latents(model, given, 3, add), 4)
+    outputs.report([write(made)], len(labels), started)
 
 
 def _preset(name: str, values: flags.FlagValues) -> Path:
-    """The folder of a cooperative preset."""
+    """The folder of a preset whose shapes have latents."""
     if values.out is None:
         raise UsageError("--out missing: say where to write, as in --out=shapes.png")
-    return presets.find_generator(name)
+    return presets.find_with_latents(name)
 
 
-def _start(folder: Path) -> tuple[CooperativeNet, float]:
+def _start(folder: Path) -> tuple[LatentModel, float]:
     started = time.perf_counter()
     outputs.start_keras()
     model: Any = presets.load(folder)
@@ -155,22 +158,34 @@ def _given(values: flags.FlagValues, count: int) -> np.ndarray | None:
     return shapes
 
 
-def _latents(
-    model: CooperativeNet, given: np.ndarray | None, rows: int, count: int, seed: int
-) -> np.ndarray:
-    """Latents `[rows, count, d]`, of given shapes or from the prior."""
-    drawn = model.draw_latents(rows * count, seed) if given is None else model.encode(given)
-    return drawn.reshape(rows, count, -1)
+def _of_latents(
+    model: LatentModel,
+    given: np.ndarray | None,
+    count: int,
+    make: Callable[[np.ndarray, bool], np.ndarray],
+) -> Callable[[slice, int, bool], np.ndarray]:
+    """What makes rows of shapes of latents `[rows, count, d]`, of given shapes or the prior's."""
+
+    def of_rows(rows: slice, seed: int, progress: bool) -> np.ndarray:
+        number = rows.stop - rows.start
+        if given is None:
+            drawn = model.draw_latents(number * count, seed)
+        else:
+            drawn = model.encode(given[rows.start * count : rows.stop * count])
+        return make(drawn.reshape(number, count, -1), progress)
+
+    return of_rows
 
 
-_NAME = "NAME is a category, the id of a cooperative preset, or a folder that a training run wrote."
+_NAME = "NAME is a category, the id of a preset, or a folder that a training run wrote."
 GENERATE = Command(
     name="generate",
     arguments=("NAME",),
-    summary="make new shapes with a generator, at once",
+    summary="make the shapes of latents: the same latents, the same shapes",
     description=(
-        "Makes new shapes with the generator of a cooperative preset, in one pass (synthesize "
-        f"--task=cooperative has them revised by Langevin dynamics, as --revise does here). {_NAME}"
+        "Makes the shapes of latents from the prior: of a generator in one pass; of an annealed "
+        "descriptor by chains from the noise that the latents are, without any other. --revise "
+        f"has Langevin dynamics revise them. {_NAME}"
     ),
     example="descnet3d generate chair --num=64 --out=chairs.png",
     define_flags=_generate_flags,
@@ -181,7 +196,7 @@ INTERPOLATE = Command(
     arguments=("NAME",),
     summary="walk from shape to shape",
     description=(
-        "Makes the shapes on the way between two latents of a generator, a row for each path, and "
+        "Makes the shapes on the way between two latents, a row for each path, and "
         f"prints the largest step of each. {_NAME}"
     ),
     example="descnet3d interpolate chair --num=3 --revise --out=paths.png",

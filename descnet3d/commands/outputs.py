@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from descnet3d import files
+from absl import flags
+
+from descnet3d import files, progress, startup
+from descnet3d.commands import interrupts
 from descnet3d.commands.console import UsageError
+from descnet3d.commands.flags import define_settings, given_settings
+from descnet3d.shapes.mesh_form import MeshForm
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from descnet3d.shapes.transform import GridTransform
 
 MEANING = (
@@ -23,34 +27,46 @@ MEANING = (
     ".npy, .binvox, .mat), or meshes (.ply, .obj, .glb, .stl, .off). Where a kind of file holds "
     "one shape, the names are numbered."
 )
+_MESH_ENDINGS = ".ply, .obj, .glb, .stl, .off"
+
+
+# Of more shapes a sheet cannot be looked at, and takes minutes to draw.
+MOST_TILES = 256
+# Categories and the models' own batches divide them: ten of the one, 32 of the other.
+AT_A_TIME, TRIAL = 160, 20
+
+
+def define_flags(values: flags.FlagValues, more: str = "") -> None:
+    """Adds `--out`, and the flags of how meshes are written to it (`MeshForm`).
+
+    Args:
+        values: the table of flags.
+        more: what else `--out` means.
+    """
+    flags.DEFINE_string("out", None, " ".join(filter(None, [MEANING, more])), flag_values=values)
+    define_settings(MeshForm, values, where="of meshes: ")
+
+
+def mesh_form(values: flags.FlagValues) -> MeshForm:
+    """How meshes are written, as the flags say.
+
+    Raises:
+        UsageError: they say something that cannot be, or `--out` is no mesh.
+    """
+    given = given_settings(MeshForm, values)
+    if given and Path(values.out).suffix.lower() not in _MESH_ENDINGS.split(", "):
+        raise UsageError(f"--{next(iter(given))} is for meshes ({_MESH_ENDINGS})")
+    try:
+        return MeshForm(**given)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def start_keras() -> None:
-    """Imports Keras and its backend without what TensorFlow says of itself at its start.
-
-    From then on freed memory is kept. Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for
-    instead.
-    """
+    """Imports Keras and its backend quietly; from then on freed memory is kept."""
     keep_freed_memory()
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        importlib.import_module("keras")
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    # Since 2.19 TensorFlow logs to the file descriptor while it is imported, whatever that variable
-    # says (its issue 100442).
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            importlib.import_module("keras")
-        except BaseException:
-            caught.seek(0)
-            os.write(standard_error, caught.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
+    startup.import_keras()
+    interrupts.raise_lost()
 
 
 def keep_freed_memory() -> None:
@@ -77,7 +93,8 @@ def writer(
     labels: Sequence[str] | None = None,
     transform: GridTransform | None = None,
     columns: int | None = None,
-) -> Callable[[Any], Sequence[Path]]:
+    form: MeshForm | None = None,
+) -> Callable[[Iterable[np.ndarray]], Sequence[Path]]:
     """What writes shapes to a path, by its ending; whatever stands in its way is raised now.
 
     Args:
@@ -86,16 +103,18 @@ def writer(
         labels: what stands under the shapes of a sheet.
         transform: where their grid lies in the coordinates of the mesh that they came from.
         columns: the shapes in a row of a sheet.
+        form: how meshes are written.
 
     Returns:
-        A function of the shapes that returns the paths of what it wrote.
+        A function of batches of the shapes that returns the paths of what it wrote. Grids and
+        meshes are written as they come, so that no more than a batch is in memory.
 
     Raises:
-        UsageError: when the ending is none that is written.
+        UsageError: when the ending is none that is written, or a sheet would be too large.
         OutputError: when the path can't be written.
     """
-    from descnet3d.datasets.grid_files import GRID_ENDINGS, SINGLE_ENDINGS, write_grids
-    from descnet3d.datasets.mesh_writers import MESH_ENDINGS, save_all
+    from descnet3d.datasets.grid_files import GRID_ENDINGS, SINGLE_ENDINGS, write_grid_batches
+    from descnet3d.datasets.mesh_writers import MESH_ENDINGS, save_batches
     from descnet3d.shapes import sheets
     from descnet3d.shapes.surfaces import open3d
 
@@ -103,22 +122,79 @@ def writer(
     known = (*sheets.IMAGE_ENDINGS, *GRID_ENDINGS, *MESH_ENDINGS)
     if ending not in known:
         raise UsageError(f"--out={out} ends in none of {', '.join(known)}")
+    if ending in sheets.IMAGE_ENDINGS and count > MOST_TILES:
+        raise UsageError(
+            f"--out={out} would show {count} shapes, and a sheet shows {MOST_TILES} at most: ask "
+            "for fewer, or write their grids (.npz)"
+        )
 
-    one_file_a_shape = ending in (*MESH_ENDINGS, *SINGLE_ENDINGS)
+    is_scene = form is not None and form.scene
+    one_file_a_shape = ending in (*MESH_ENDINGS, *SINGLE_ENDINGS) and not is_scene
     for path in files.numbered(out, count if one_file_a_shape else 1):
         files.check_writable(path)
     if ending not in GRID_ENDINGS:
         open3d()
 
-    if ending in sheets.IMAGE_ENDINGS:
-        return lambda shapes: [sheets.save_sheet(shapes, out, labels=labels, columns=columns)]
-    if ending in MESH_ENDINGS:
-        return lambda shapes: save_all(shapes, out, transform=transform)
-    if ending == ".npy":  # holds no transform
-        return lambda shapes: write_grids(out, shapes)
-    if ending == ".binvox":  # holds yes and no, nothing between
-        return lambda shapes: write_grids(out, shapes > 0.5, transform)
-    return lambda shapes: write_grids(out, shapes, transform)
+    def write(batches: Iterable[np.ndarray]) -> Sequence[Path]:
+        if ending == ".binvox":  # holds yes and no, nothing between
+            batches = (batch > 0.5 for batch in batches)
+        if ending in GRID_ENDINGS:
+            place = None if ending == ".npy" else transform  # .npy holds none
+            return write_grid_batches(out, batches, count, place)
+        if ending in MESH_ENDINGS:
+            return save_batches(batches, count, out, form, transform=transform)
+        import numpy as np
+
+        shapes = np.concatenate(list(batches))
+        return [sheets.save_sheet(shapes, out, labels=labels, columns=columns, progress=True)]
+
+    return write
+
+
+def in_batches(
+    count: int, seed: int, make: Callable[[slice, int, bool], np.ndarray], together: int = 1
+) -> Iterator[np.ndarray]:
+    """Shapes as they are made; where there are many, the time that they will take is said first.
+
+    Args:
+        count: how many, or how many rows of them.
+        seed: the seed of the first batch, of which those of the others are made.
+        make: makes some of them from a seed, with a progress bar or without.
+        together: the shapes of a row.
+
+    Yields:
+        Batches; a single one where a few shapes are wanted, which are then those that the model
+        makes of this seed.
+    """
+    most, trial = max(1, AT_A_TIME // together), max(1, TRIAL // together)
+    if count <= most:
+        yield make(slice(0, count), seed, True)
+        return
+    import numpy as np
+
+    done = 0
+    shown = progress.bar(count * together, "shape")
+    while done < count:
+        # What comes first takes longer: the second trial tells.
+        number = min(trial if done < 2 * trial else most, count - done)
+        own = np.random.SeedSequence((seed, done)).generate_state(1)[0]
+        started = time.perf_counter()
+        yield make(slice(done, done + number), int(own) if done else seed, False)
+        if done == trial:
+            seconds = (time.perf_counter() - started) / number * count
+            if seconds > 60:
+                said = f"{count * together} shapes will take about {_duration(seconds)}"
+                print(f"{said}; Ctrl-C stops, and then nothing is written", file=sys.stderr)
+        done += number
+        shown.update(number * together)
+    shown.close()
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}s"
+    return f"{seconds:.0f} seconds"
 
 
 def report(groups: Iterable[Sequence[Path]], count: int, started: float) -> None:

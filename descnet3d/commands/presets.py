@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -10,8 +11,20 @@ from pathlib import Path
 from absl import flags
 
 from descnet3d import files
-from descnet3d.commands.console import Command, UsageError
-from descnet3d.zoo import cache, places, preset_addresses, preset_files, presets, publishing
+from descnet3d.commands import outputs, plain_cards
+from descnet3d.commands.console import Command, UsageError, plain
+from descnet3d.zoo import (
+    cache,
+    exhibits,
+    gallery,
+    hub,
+    hub_publishing,
+    places,
+    preset_addresses,
+    preset_files,
+    presets,
+    publishing,
+)
 from descnet3d.zoo.index import Preset
 
 # Of all scores, those that a list of presets shows.
@@ -26,28 +39,43 @@ HEADLINES = (
 
 
 def _list(name: str | None, values: flags.FlagValues) -> None:
-    rows = [("ID", "CATEGORY", "TASK", "SIZE", "PARAMETERS", "WHERE", "SCORES")]
+    rows = [("ID", "CATEGORY", "TASK", "SIZE", "PARAMS", "WHERE", "SCORES")]
     for preset in presets.list_presets():
-        wanted = {"category": preset.category, "task": preset.task}
-        if any(values[key].value not in (None, value) for key, value in wanted.items()):
+        if not _is_wanted(preset, values):
             continue
-        size = "x".join(map(str, preset.size))
+        sides = set(preset.size)
+        size = f"{preset.size[0]}³" if len(sides) == 1 else "x".join(map(str, preset.size))
         scores = ", ".join(
             f"{name} {value:.3g}" for name, value in preset.scores.items() if name in HEADLINES
         )
-        count = f"{preset.parameters:,}"
+        many = preset.parameters >= 10_000
+        count = f"{preset.parameters / 1e6:.1f}M" if many else str(preset.parameters)
         place = _where(preset)
         rows.append((preset.id, preset.category, preset.task, size, count, place, scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        print(_fitting("  ".join(cells).rstrip()))
+
+
+def _fitting(line: str) -> str:
+    """As many whole scores as stand in a row of the terminal; all of them elsewhere."""
+    if not (sys.stdout.isatty() or "COLUMNS" in os.environ):
+        return line
+    width = shutil.get_terminal_size().columns
+    while len(line) > width:
+        shorter = line.rpartition(", ")[0] or line.rpartition("  ")[0].rstrip()
+        if not shorter:
+            break
+        line = shorter
+    return line
 
 
 def _show(name: str | None, values: flags.FlagValues) -> None:
     folder = presets.find(str(name), values.task or "synthesis")
     card, sheet = folder / "card.md", folder / "sheet.png"
-    print(card.read_text(encoding="utf-8") if card.exists() else f"{folder} has no card.")
+    told = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+    print(plain(plain_cards.rendered(told)) or f"{folder} has no card.")
     if values.out is not None:
         if not sheet.exists():
             raise ValueError(f"{folder} has no picture")
@@ -61,9 +89,16 @@ def _show(name: str | None, values: flags.FlagValues) -> None:
 def _download(name: str | None, values: flags.FlagValues) -> None:
     if values.all:
         chosen = [preset for preset in presets.list_presets() if _is_wanted(preset, values)]
+        missing = []
         for preset in chosen:
-            print(presets.fetch(preset))
-        print(f"{len(chosen)} presets are at hand", file=sys.stderr)
+            try:
+                print(presets.fetch(preset))
+            except (OSError, ValueError) as error:  # the others come all the same
+                missing.append(preset.id)
+                print(plain(f"{preset.id}: {error}"), file=sys.stderr)
+        print(f"{len(chosen) - len(missing)} presets are at hand", file=sys.stderr)
+        if missing:
+            raise ValueError(f"{len(missing)} could not be fetched: {', '.join(missing)}")
         return
     print(presets.find(str(name), values.task or "synthesis"))
 
@@ -89,7 +124,13 @@ def _verify(name: str | None, values: flags.FlagValues) -> None:
 
 def _remove(name: str | None, values: flags.FlagValues) -> None:
     if values.all:
-        folders = [path for path in (cache.root() / "presets").glob("*") if path.is_dir()]
+        kinds = ("presets", "parts")  # the parts are of downloads that nobody went on with
+        folders = [path for kind in kinds for path in (cache.root() / kind).glob("*")]
+    elif hub.is_address(str(name)):
+        raise ValueError(
+            f"{name} lies in the cache of the hub's own client: "
+            f"`hf cache rm model/{hub.place_of(str(name)).repository}` removes it"
+        )
     elif preset_addresses.is_address(str(name)):
         kept = preset_addresses.kept(str(name))
         folders = [] if kept is None else [kept]
@@ -107,17 +148,51 @@ def _remove(name: str | None, values: flags.FlagValues) -> None:
 
 
 def _publish(name: str | None, values: flags.FlagValues) -> None:
-    zoo = files.check_folder_writable(str(name))
+    if values.hub is None:
+        _publish_zoo(str(name), values)
+        return
+    if values.add:
+        raise UsageError("--hub takes one preset, and --add is for a zoo: leave one of them out")
+    if values.license is None:
+        raise UsageError(
+            "--hub needs --license: the terms that others get the weights under, as the hub calls "
+            "them (apache-2.0, cc-by-4.0, other, ...)"
+        )
+    terms = hub_publishing.Terms(values.license, values.dataset)
+    folder = presets.find(str(name), values.task or "synthesis")
+    page = hub_publishing.publish(
+        folder, values.hub, terms, find=presets.find, private=values.private
+    )
+    print(f'{page}: descnet3d.load("{hub.SCHEME}{values.hub}") loads it')
+
+
+def _publish_zoo(name: str, values: flags.FlagValues) -> None:
+    zoo = files.check_folder_writable(name)
     more = {"category": values.category, "task": values.task}
     named = {key: value for key, value in more.items() if value is not None}
     for folder in values.add:
-        print(f"added {publishing.add(Path(zoo), presets.find(Path(folder)), **named)}")
+        added = publishing.add(Path(zoo), presets.find(Path(folder)), **named)
+        called = (
+            "" if added.name == Path(folder).name else f", by the id in its config, not {folder}"
+        )
+        print(f"added {added}{called}")
     listed = publishing.publish(Path(zoo))
+    if values.shapes:  # it is a zoo already, should this be interrupted
+        outputs.start_keras()
+        for problem in exhibits.make(Path(zoo), listed, values.shapes):
+            print(plain(f"no shapes of {problem}"), file=sys.stderr)
+        gallery.write(Path(zoo), listed)
     size = sum(file.size or 0 for preset in listed for file in preset.files.values())
     print(
         f"{name}: {len(listed)} presets, {size / 1e6:.1f} MB. Any static file server can serve it "
         f"(python -m http.server --directory {name}), and {places.VARIABLE} takes its address"
     )
+    if not gallery.has_viewer():
+        print(
+            f"{name}/{gallery.PAGE} shows shapes as pictures; with pip install "
+            "'descnet3d[gallery]' it shows them in 3D",
+            file=sys.stderr,
+        )
 
 
 def _named(name: str, values: flags.FlagValues) -> Preset:
@@ -134,7 +209,7 @@ def _is_wanted(preset: Preset, values: flags.FlagValues) -> bool:
 
 def _where(preset: Preset) -> str:
     if preset.path is None:
-        return "to be fetched" if places.chosen() is not None else "not here"
+        return "to get" if places.chosen() is not None else "not here"
     if cache.root() in preset.path.parents:
         return "cache"
     return "package" if places.with_the_package().folder in preset.path.parents else "zoo"
@@ -176,6 +251,39 @@ def _flags(values: flags.FlagValues) -> None:
         "publish: a preset's folder that is copied into the zoo; may be repeated.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "hub",
+        None,
+        "publish: OWNER/NAME, the repository on the Hugging Face hub that the preset NAME is "
+        "uploaded to; made where it is not there. HF_TOKEN, or a login, says who you are.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "license",
+        None,
+        "publish --hub: the licence of the weights, as the hub calls it (apache-2.0).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        "publish --hub: what the preset was trained and measured on, as the hub calls it.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "private",
+        False,
+        "publish --hub: only you see a repository that is made.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "shapes",
+        4,
+        "publish: how many shapes of each preset the page shows; 0: those that were made before.",
+        lower_bound=0,
+        upper_bound=64,
+        flag_values=values,
+    )
 
 
 def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
@@ -204,7 +312,8 @@ COMMAND = Command(
         "prints the folder); verify (compares what is at hand with the checksums of the index); "
         "remove NAME or --all (from the cache, which DESCNET3D_CACHE names); publish FOLDER (makes "
         "a zoo of the presets in a folder, which any static file server can serve: an index with "
-        "checksums, and a page to look at). NAME is a category, an id or an address."
+        "checksums, and a page to look at); publish NAME --hub=OWNER/NAME (uploads a preset to the "
+        "Hugging Face hub, with a card of its figures). NAME is a category, an id or an address."
     ),
     example="descnet3d presets download toilet --task=recovery",
     define_flags=_flags,

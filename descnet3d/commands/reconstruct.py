@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from descnet3d.commands import outputs
 from descnet3d.commands.console import Command, UsageError
+from descnet3d.commands.flags import define_file_flags, define_seed_flag
+from descnet3d.energy.tasks import Problem, Recovery, SuperResolution, condition_of
 from descnet3d.zoo import presets
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from descnet3d.datasets.grid_files import GridBatches
+    from descnet3d.evaluation.reconstruction import Tally
     from descnet3d.shapes.transform import GridTransform
 
-SHEET_COLUMNS = 8
-
-
-class _Input(NamedTuple):
-    shapes: np.ndarray  # [n, D, H, W]
-    transform: GridTransform | None
+# In columns, the rows before, after and of the truth.
+SHEET_SHAPES = 8
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -36,35 +36,12 @@ def _define_flags(values: flags.FlagValues) -> None:
         ".stl, .glb, .gltf), whose coordinates what is written keeps.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "out",
-        None,
-        outputs.MEANING + " A sheet shows the shapes before and after, and the truth where it is "
-        "known.",
-        flag_values=values,
+    outputs.define_flags(
+        values, "A sheet shows the shapes before and after, and the truth where it is known."
     )
     flags.DEFINE_string("sheet", None, "Where to write that sheet as well.", flag_values=values)
-    flags.DEFINE_enum(
-        "up",
-        None,
-        ["z", "y"],
-        "The upward axis of a mesh; if absent, y in .glb and .gltf, and else z.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "key",
-        None,
-        "The array in files (.npz, .mat) that hold several; the only one, if absent.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "seed",
-        0,
-        "Chooses what is random.",
-        lower_bound=0,
-        upper_bound=2**32 - 1,
-        flag_values=values,
-    )
+    define_file_flags(values, "a mesh")
+    define_seed_flag(values, "Chooses what is random.")
 
 
 def _recover_flags(values: flags.FlagValues) -> None:
@@ -100,75 +77,83 @@ def _upscale_flags(values: flags.FlagValues) -> None:
 def _recover(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if (values.visible is None) == (values.corruption is None):
         raise UsageError("give one of --visible and --corruption")
-    from descnet3d.shapes import corruptions
-
-    if values.corruption:
-        corruptions.parse(values.corruption)
+    condition = Recovery(values.corruption) if values.corruption else None
     folder, size = _preset(arguments[0], values, "recovery")
-    shapes, transform = _read(values, size)
+    shapes = _open(values, size)
     import numpy as np
 
-    from descnet3d.datasets.grid_files import read_grids
+    from descnet3d.datasets.grid_files import open_grids
+    from descnet3d.shapes.occupancy import as_visible
 
-    if values.corruption:
-        generator = np.random.default_rng(values.seed)
-        visible = corruptions.visible_voxels(shapes, values.corruption, generator)
-    elif values.visible == "occupied":
-        visible = shapes > 0.5
-    else:
-        visible = read_grids(values.visible)
-    write, draw = _writers(values, len(shapes), transform)
-    started = time.perf_counter()
+    masks = None if values.visible in (None, "occupied") else open_grids(values.visible)
+    if masks is not None and masks.shape != shapes.shape:
+        as_visible(np.broadcast_to(True, masks.shape), shapes.shape)  # says what does not fit
+    work = _Work(values, shapes.shape[0], shapes.transform)
     outputs.start_keras()
     from descnet3d.evaluation import reconstruction
 
     model = presets.load_descriptor(folder)
-    found = model.recover(
-        shapes,
-        visible,
-        seed=values.seed,
-        batch_size=reconstruction.batch_size(model.grid),
-        progress=sys.stdout.isatty(),
-    )
-    known = np.where(visible, shapes, 0.0)
-    truth = shapes if values.corruption else None
-    sheets = [[path] for path in draw(known, found, truth)]
-    outputs.report([write(found), *sheets], len(found), started)
-    if truth is not None:
-        problem = reconstruction.Problem(truth, known, ~np.asarray(visible, bool), None)
-        print(reconstruction.table({"the hidden voxels": reconstruction.score(found, problem)}))
+    batch_size = reconstruction.batch_size(model.grid)
+    unseen: list[int] = []
+
+    def recover(rows: slice, seed: int, progress: bool) -> np.ndarray:
+        some = shapes.read(rows)
+        problem = condition.pose(some, seed) if condition is not None else None
+        if problem is not None:
+            visible = ~problem.hidden
+        else:
+            visible = some > 0.5 if masks is None else as_visible(masks.read(rows), some.shape)
+        found = model.recover(some, visible, seed=seed, batch_size=batch_size, progress=progress)
+        known = np.where(visible, some, 0.0)
+        nothing = np.flatnonzero(~(known > 0.5).any(axis=(1, 2, 3)))
+        unseen.extend((rows.start + nothing).tolist())
+        work.note(known, found, problem)
+        return found
+
+    work.write(recover)
+    if unseen:
+        listed = ", ".join(map(str, unseen[:20])) + (" and more" if len(unseen) > 20 else "")
+        print(f"of shapes [{listed}] nothing is to be seen: they are invented", file=sys.stderr)
+    work.tell("the hidden voxels")
 
 
 def _upscale(arguments: Sequence[str], values: flags.FlagValues) -> None:
     from descnet3d.models import preset_config
 
     folder, size = _preset(arguments[0], values, "super_resolution")
-    recipe = preset_config.read_config(folder).get("training", {}).get("recipe") or {}
-    own_ratio = recipe.get("ratio", 4)
-    truth, transform = _read(values, size if values.ratio else size // own_ratio)
+    recipe = (preset_config.read_config(folder).get("training") or {}).get("recipe") or {}
+    own = condition_of(recipe)
+    ratio = own.ratio if isinstance(own, SuperResolution) else SuperResolution().ratio
+    shapes = _open(values, size if values.ratio else size // ratio)
+    transform = shapes.transform
     from descnet3d.shapes import blocks
 
-    coarse = blocks.average(truth, values.ratio) if values.ratio else truth
-    if not values.ratio:
-        ratio = size / coarse.shape[1]
-        if transform is not None:
-            transform = replace(transform, scale=transform.scale / ratio)
-    write, draw = _writers(values, len(coarse), transform)
-    started = time.perf_counter()
+    if not values.ratio and shapes.shape[1] >= size:
+        raise ValueError(
+            f"the shapes of {values.input} are as fine as the model's grid already: give --ratio="
+            f"{ratio} to have blocks of them averaged first, or coarser shapes"
+        )
+    if values.ratio:
+        blocks.average(shapes.read(slice(1)), values.ratio)  # says what does not fit
+    elif transform is not None:
+        transform = replace(transform, scale=transform.scale * shapes.shape[1] / size)
+    work = _Work(values, shapes.shape[0], transform)
     outputs.start_keras()
     from descnet3d.evaluation import reconstruction
 
     model = presets.load_descriptor(folder)
     batch_size = reconstruction.batch_size(model.grid)
-    found = model.super_resolve(
-        coarse, seed=values.seed, batch_size=batch_size, progress=sys.stdout.isatty()
-    )
-    known = blocks.spread(coarse, found.shape[1:])
-    sheets = [[path] for path in draw(known, found, truth if values.ratio else None)]
-    outputs.report([write(found), *sheets], len(found), started)
-    if values.ratio:
-        problem = reconstruction.pose_blocks(truth, values.ratio)
-        print(reconstruction.table({"all voxels": reconstruction.score(found, problem)}))
+
+    def upscale(rows: slice, seed: int, progress: bool) -> np.ndarray:
+        some = shapes.read(rows)
+        problem = SuperResolution(values.ratio).pose(some) if values.ratio else None
+        coarse = some if problem is None or problem.coarse is None else problem.coarse
+        found = model.super_resolve(coarse, seed=seed, batch_size=batch_size, progress=progress)
+        work.note(blocks.spread(coarse, found.shape[1:]), found, problem)
+        return found
+
+    work.write(upscale)
+    work.tell("all voxels")
 
 
 def _preset(name: str, values: flags.FlagValues, task: str) -> tuple[Path, int]:
@@ -192,42 +177,103 @@ def _preset(name: str, values: flags.FlagValues, task: str) -> tuple[Path, int]:
     return folder, int(preset_config.read_config(folder)["size"][0])
 
 
-def _read(values: flags.FlagValues, size: int) -> _Input:
-    from descnet3d.datasets.grid_files import GRID_ENDINGS, read_grid_file
-    from descnet3d.shapes.occupancy import as_occupancy
+def _open(values: flags.FlagValues, size: int) -> GridBatches:
+    from descnet3d.datasets.grid_files import GRID_ENDINGS, GridBatches, open_grids
 
     if Path(values.input).suffix.lower() in GRID_ENDINGS:
-        shapes, transform = read_grid_file(values.input, values.key)
-        return _Input(as_occupancy(shapes, values.input), transform)
+        return open_grids(values.input, values.key)
     from descnet3d.datasets.shape_files import load_shape
 
     shape = load_shape(values.input, size, up=values.up)
-    return _Input(shape.occupancy[None].astype("float32"), shape.transform)
+    return GridBatches.of(shape.occupancy[None], shape.transform)
 
 
-def _writers(values: flags.FlagValues, count: int, transform: GridTransform | None) -> Any:
-    """What writes shapes to --out, and what draws the sheet; each gives the paths it wrote."""
-    from descnet3d import files
-    from descnet3d.shapes import sheets
-    from descnet3d.shapes.surfaces import open3d
+class _Work:
+    """What becomes of shapes that are found some at a time: files, a sheet of the first, scores.
 
-    is_sheet = Path(values.out).suffix.lower() in sheets.IMAGE_ENDINGS
-    pictures = [path for path in (values.out if is_sheet else None, values.sheet) if path]
-    write = None if is_sheet else outputs.writer(values.out, count, transform=transform)
-    for path in pictures:
-        if Path(path).suffix.lower() not in sheets.IMAGE_ENDINGS:
-            raise UsageError(f"--sheet={path} ends in none of {', '.join(sheets.IMAGE_ENDINGS)}")
-        files.check_writable(path)
-        open3d()
+    Whatever stands in the way of writing is raised when it is made.
+    """
 
-    def draw(known: Any, found: Any, truth: Any) -> list[Path]:
+    def __init__(
+        self, values: flags.FlagValues, count: int, transform: GridTransform | None
+    ) -> None:
+        from descnet3d import files
+        from descnet3d.shapes import sheets
+        from descnet3d.shapes.surfaces import open3d
+
+        self._values, self._count = values, count
+        self._started = time.perf_counter()
+        is_sheet = Path(values.out).suffix.lower() in sheets.IMAGE_ENDINGS
+        self._pictures = [path for path in (values.out if is_sheet else None, values.sheet) if path]
+        form = outputs.mesh_form(values)
+        self._write = (
+            None if is_sheet else outputs.writer(values.out, count, transform=transform, form=form)
+        )
+        for path in self._pictures:
+            if Path(path).suffix.lower() not in sheets.IMAGE_ENDINGS:
+                known = ", ".join(sheets.IMAGE_ENDINGS)
+                raise UsageError(f"--sheet={path} ends in none of {known}")
+            files.check_writable(path)
+            open3d()
+        self._first: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+        self._noted = 0
+        self._tally: Tally | None = None
+
+    def note(self, known: np.ndarray, found: np.ndarray, problem: Problem | None) -> None:
+        """Keeps the first for the sheet, and counts the errors of those whose truth is known."""
+        from descnet3d.evaluation.reconstruction import Tally
+
+        if problem is not None:
+            self._tally = self._tally or Tally()
+            self._tally.add(found, problem)
+        some = slice(SHEET_SHAPES - self._noted)
+        if self._pictures and self._noted < SHEET_SHAPES:
+            truth = None if problem is None else problem.truth[some]
+            self._first.append((known[some], found[some], truth))
+            self._noted += len(self._first[-1][0])
+
+    def write(self, make: Callable[[slice, int, bool], np.ndarray]) -> None:
+        """Makes all, writes them, and draws the sheet."""
+        made = outputs.in_batches(self._count, self._values.seed, make)
+        written: list[Sequence[Path]] = []
+        if self._write is not None:
+            written.append(self._write(made))
+        else:
+            for _ in made:
+                pass
+        written += [[path] for path in self._draw()]
+        outputs.report(written, self._count, self._started)
+
+    def tell(self, what: str) -> None:
+        """Prints the scores, where there are any."""
         from descnet3d.evaluation import reconstruction
 
-        tiles, labels = reconstruction.sheet_rows(known, found, truth, SHEET_COLUMNS)
-        columns = min(count, SHEET_COLUMNS)
-        return [sheets.save_sheet(tiles, path, labels=labels, columns=columns) for path in pictures]
+        if self._tally is not None:
+            print(reconstruction.scores_by_name({what: self._tally.scores()}))
 
-    return (write or (lambda found: [])), draw
+    def _draw(self) -> list[Path]:
+        if not self._pictures:
+            return []
+        import numpy as np
+
+        from descnet3d.evaluation import reconstruction
+        from descnet3d.shapes import sheets
+
+        if self._count > SHEET_SHAPES:
+            print(
+                f"the sheet shows the first {SHEET_SHAPES} of {self._count} shapes",
+                file=sys.stderr,
+            )
+        known = np.concatenate([each[0] for each in self._first])
+        found = np.concatenate([each[1] for each in self._first])
+        truths = [each[2] for each in self._first if each[2] is not None]
+        truth = np.concatenate(truths) if truths else None
+        tiles, labels = reconstruction.sheet_rows(known, found, truth, SHEET_SHAPES)
+        columns = min(self._count, SHEET_SHAPES)
+        return [
+            sheets.save_sheet(tiles, path, labels=labels, columns=columns, progress=True)
+            for path in self._pictures
+        ]
 
 
 RECOVER = Command(

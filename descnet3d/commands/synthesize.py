@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,26 +10,15 @@ from absl import flags
 
 from descnet3d.commands import outputs
 from descnet3d.commands.console import Command, UsageError
+from descnet3d.commands.flags import define_seed_flag
 from descnet3d.commands.outputs import start_keras
 from descnet3d.zoo import presets
 
 
 def _synthesize_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num", 16, "How many shapes.", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer(
-        "seed",
-        0,
-        "The same seed gives the same shapes.",
-        lower_bound=0,
-        upper_bound=2**32 - 1,
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "out",
-        None,
-        outputs.MEANING,
-        flag_values=values,
-    )
+    define_seed_flag(values, "The same seed gives the same shapes.")
+    outputs.define_flags(values)
     flags.DEFINE_integer(
         "steps",
         None,
@@ -57,16 +45,20 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if values.labels and Path(values.out).suffix.lower() not in sheets.IMAGE_ENDINGS:
         raise UsageError(f"--labels is for sheets ({', '.join(sheets.IMAGE_ENDINGS)})")
     numbers = [str(index) for index in range(values.num)] if values.labels else None
-    write = outputs.writer(values.out, values.num, numbers)
+    write = outputs.writer(values.out, values.num, numbers, form=outputs.mesh_form(values))
     folder = presets.find(arguments[0], values.task)
 
     started = time.perf_counter()
     start_keras()
     model = presets.load_descriptor(folder)
-    shapes = model.synthesize(
-        values.num, seed=values.seed, num_steps=values.steps, progress=sys.stdout.isatty()
+    made = outputs.in_batches(
+        values.num,
+        values.seed,
+        lambda rows, seed, progress: model.synthesize(
+            rows.stop - rows.start, seed=seed, num_steps=values.steps, progress=progress
+        ),
     )
-    outputs.report([write(shapes)], len(shapes), started)
+    outputs.report([write(made)], values.num, started)
 
 
 COMMAND = Command(

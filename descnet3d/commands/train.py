@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from descnet3d import files
+from descnet3d.commands import torchrun
 from descnet3d.commands.console import Command, UsageError
 from descnet3d.commands.flags import (
     define_data_flags,
     define_new_preset_flags,
+    define_settings,
+    given_settings,
     read_labelled_shapes,
 )
 from descnet3d.commands.outputs import start_keras
+
+if TYPE_CHECKING:
+    from descnet3d.training.recipes import Recipe
 
 
 def _train_flags(values: flags.FlagValues) -> None:
@@ -34,54 +39,50 @@ def _train_flags(values: flags.FlagValues) -> None:
         "The recipe to start from; the flags below change single settings.",
         flag_values=values,
     )
-    define: dict[str, Callable[..., Any]] = {
-        "int": flags.DEFINE_integer,
-        "float": flags.DEFINE_float,
-        "str": flags.DEFINE_string,
-        "bool": flags.DEFINE_boolean,
-    }
-    for name, kind, meaning in recipes.described():
-        define[kind](name, None, meaning, flag_values=values)
+    define_settings(recipes.Recipe, values)
+
+
+def recipe_of(values: flags.FlagValues) -> Recipe:
+    """The recipe that the flags give."""
+    from descnet3d.training import recipes
+
+    changes = given_settings(recipes.Recipe, values)
+    return recipes.RECIPES[values.recipe].changed(**changes)
 
 
 def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
-    from descnet3d.training import recipes
-
     for name in ("data", "out"):
         if values[name].value is None:
             raise UsageError(f"--{name} missing")
-    changed: dict[str, Any] = {
-        name: values[name].value
-        for name, _, _ in recipes.described()
-        if values[name].value is not None
-    }
-    recipe = replace(recipes.RECIPES[values.recipe], **changed)
+    recipe = recipe_of(values)
     # What cannot be written or found is reported before the long work.
     files.check_folder_writable(values.out)
-    archive = read_labelled_shapes(
-        values,
-        category=values.category,
-        split="train",
-        size=values.size,
-        keep_in=Path(values.out) / "training",
-    )
-    start_keras()
-    from descnet3d.training.new_preset import train_preset
+    with torchrun.joined() as workers:
+        with torchrun.first_before_others(workers):
+            archive = read_labelled_shapes(
+                values,
+                category=values.category,
+                split="train",
+                size=values.size,
+                keep_in=Path(values.out) / "training",
+            )
+        start_keras()
+        from descnet3d.training.new_preset import train_preset
 
-    words = [f"--recipe={values.recipe}"]
-    words += [f"--{name}={value}" for name, value in changed.items()]
-    folder = train_preset(
-        archive.occupancy,
-        recipe,
-        values.out,
-        name=values.id,
-        category=values.category,
-        labels=archive.labels,
-        classes=archive.classes,
-        flags=words,
-        sheet_every=values.sheet_every,
-        terms=values.terms,
-    )
+        folder = train_preset(
+            archive.occupancy,
+            recipe,
+            values.out,
+            name=values.id,
+            category=values.category,
+            labels=archive.labels,
+            classes=archive.classes,
+            base=values.recipe,
+            sheet_every=values.sheet_every,
+            terms=values.terms,
+        )
+    if workers is not None and not workers.first:
+        return
     judges = recipe.task in ("features", "classification")
     then = (
         f"evaluate {folder} --data={values.data}"
@@ -100,9 +101,23 @@ COMMAND = Command(
         "shapes of an archive, of a folder or of a tfds data set, by a recipe, and writes a "
         "preset that descnet3d.load reads. Checkpoints, sheets and logs (TensorBoard reads "
         "them) lie in its folder 'training'; a run that was killed goes on from its last "
-        "checkpoint when the same command is given again."
+        "checkpoint when the same command is given again. torchrun starts it in several processes, "
+        "with KERAS_BACKEND=torch, and they share the shapes of each iteration."
     ),
     example=("descnet3d train --data=modelnet10_32.npz --category=toilet --out=my_toilets"),
     define_flags=_train_flags,
     run=_train,
+    common=(
+        "data",
+        "category",
+        "out",
+        "recipe",
+        "batch_size",
+        "matching_steps",
+        "likelihood_steps",
+        "mirror_axes",
+        "seed",
+        "id",
+        "sheet_every",
+    ),
 )

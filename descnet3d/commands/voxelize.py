@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from absl import flags
 
 from descnet3d import files
 from descnet3d.commands.console import Command, UsageError
+from descnet3d.commands.flags import define_file_flags
 
 if TYPE_CHECKING:
     from descnet3d.datasets.shape_files import Skipped
@@ -51,19 +51,7 @@ def _define_flags(values: flags.FlagValues) -> None:
         upper_bound=1,
         flag_values=values,
     )
-    flags.DEFINE_enum(
-        "up",
-        None,
-        ["z", "y"],
-        "The meshes' upward axis; if absent, y in .glb and .gltf, by their standard, and else z.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "key",
-        None,
-        "The array in files (.npz, .mat) that hold several; the only one, if absent.",
-        flag_values=values,
-    )
+    define_file_flags(values, "the meshes")
     flags.DEFINE_integer(
         "poses",
         1,
@@ -89,6 +77,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 
 def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
+    from descnet3d.datasets.folders import check_unpacked
     from descnet3d.datasets.grid_files import GRID_ENDINGS
 
     if values.out is None:
@@ -96,6 +85,7 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
     if not values.span > 0:
         raise UsageError(f"--span={values.span:g} is not above 0")
     source = Path(arguments[0])
+    check_unpacked(source)
     ending = Path(values.out).suffix.lower()
     if source.is_file():
         if ending not in GRID_ENDINGS:
@@ -144,14 +134,14 @@ def _voxelize_folder(root: Path, values: flags.FlagValues) -> None:
         poses=values.poses,
         strict=values.strict,
         workers=values.workers,
-        progress=sys.stderr.isatty(),
+        progress=True,
         **_options(values),
     )
     for missing in skipped:
         print(f"skipped {missing.path}: {missing.reason}")
     for line in folders.passed_over_in_words(passed_over):
         print(f"passed over {line}")
-    _tell_skipped(Path(values.out).with_name("skipped.json"), [*skipped, *passed_over])
+    _tell_skipped(Path(values.out).with_name(folders.SKIPPED), [*skipped, *passed_over])
     if archive is None:
         raise ValueError(
             f"none of the {len(listed)} files of {root} holds a shape that can be read"

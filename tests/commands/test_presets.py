@@ -72,9 +72,8 @@ def test_what_is_published_can_be_looked_at_listed_and_loaded(zoo, capsys):
     assert "synthesis_lamp_8" in page and "my_boxes" in page
     rows = run(capsys, "list", "--category=box").splitlines()
     assert [row.split() for row in rows] == [
-        ["ID", "CATEGORY", "TASK", "SIZE", "PARAMETERS", "WHERE", "SCORES"],
-        ["my_boxes", "box", "synthesis", "8x8x8", "513", "to", "be", "fetched"]
-        + ["nearest_iou", "0.812"],
+        ["ID", "CATEGORY", "TASK", "SIZE", "PARAMS", "WHERE", "SCORES"],
+        ["my_boxes", "box", "synthesis", "8³", "513", "to", "get", "nearest_iou", "0.812"],
     ]
     assert descnet3d.load("lamp").grid == (8, 8, 8)
     assert "  cache" in run(capsys, "list", "--category=lamp").splitlines()[1]
@@ -85,7 +84,7 @@ def test_download_show_verify_and_remove(zoo, capsys, tmp_path):
     folder = run(capsys, "download", "box").strip()
     assert folder == str(presets.find("my_boxes"))
     assert sorted(os.listdir(folder)) == ["card.md", "config.json", "weights.npz"]
-    assert run(capsys, "show", "box").startswith("# my_boxes\n")
+    assert run(capsys, "show", "box").startswith("my_boxes\n")
     assert run(capsys, "verify", "box") == f"my_boxes: whole ({folder})\n"
     with open(f"{folder}/weights.npz", "ab") as file:
         file.write(b"x")
@@ -113,11 +112,56 @@ def test_an_address_is_downloaded_and_removed(zoo, capsys, monkeypatch):
 def test_what_came_with_the_package_is_shown_and_never_removed(capsys, tmp_path):
     picture = tmp_path / "toilets.png"
     shown = run(capsys, "show", "toilet", f"--out={picture}")
-    assert shown.startswith("# annealed_toilet_32\n") and shown.endswith(f"{picture}\n")
+    assert shown.startswith("synthesis_toilet_32\n") and shown.endswith(f"{picture}\n")
     source = presets.find("toilet")
     assert picture.read_bytes() == (source / "sheet.png").read_bytes()
     assert "lies in" in run(capsys, "remove", "toilet", status=1)
     assert (source / "config.json").exists()
+
+
+def test_the_list_fits_a_terminal_of_80_columns_and_keeps_whole_figures(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # which pytest-xdist sets
+    whole = run(capsys, "list").splitlines()
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = run(capsys, "list").splitlines()
+    assert len(narrow) == len(whole) > 20 and max(map(len, narrow)) <= 80
+    monkeypatch.setenv("COLUMNS", "110")
+    for line, complete in zip(run(capsys, "list").splitlines(), whole, strict=True):
+        assert complete.startswith(line) and complete[len(line) :][:2] in ("", ", ", "  ")
+
+
+def test_a_card_is_shown_figures_first_and_without_markdown(capsys):
+    shown = run(capsys, "show", "toilet", "--task=recovery").splitlines()
+    assert shown[0] == "recovery_toilet_32"
+    assert shown.index("FIGURES") < shown.index("TRAINING") < shown.index("DATA AND TERMS")
+    assert not [line for line in shown if line.startswith(("#", "|", "```", "!["))]
+    assert max(map(len, shown[: shown.index("TRAINING")])) <= 80
+    [row] = [line for line in shown if line.startswith("at a threshold of 0.5")]
+    assert len(row.split()) == 8  # and three figures
+
+
+def test_a_link_out_of_a_zoo_is_not_published(saved, tmp_path, capsys):
+    secret = tmp_path / "secret"
+    secret.write_text("of the user")
+    shutil.copytree(saved / "lamps", tmp_path / "zoo" / "synthesis_lamp_8")
+    link = tmp_path / "zoo" / "synthesis_lamp_8" / "card.md"
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret)
+    assert f"{link} is a link to {secret}" in run(capsys, "publish", f"{tmp_path}/zoo", status=1)
+    more = f"--add={tmp_path / 'zoo' / 'synthesis_lamp_8'}"
+    assert "is a link to" in run(capsys, "publish", f"{tmp_path}/other", more, status=1)
+    assert not [path for path in (tmp_path / "other").rglob("*") if path.is_file()]
+
+
+def test_what_a_zoo_has_not_is_not_listed_and_hinders_no_download(zoo, capsys, monkeypatch):
+    listed = {line.split()[0] for line in run(capsys, "list").splitlines()[1:]}
+    at_hand = {preset.id for preset in presets.list_presets() if preset.path is not None}
+    assert listed == at_hand | {"my_boxes", "synthesis_lamp_8"}
+    (zoo / "my_boxes" / "config.json").unlink()
+    assert cli.main(["presets", "download", "--all", "--category=box"]) == 1
+    assert cli.main(["presets", "download", "--all", "--task=synthesis"]) == 1
+    told = capsys.readouterr()
+    assert "synthesis_lamp_8" in told.out and "1 could not be fetched: my_boxes" in told.err
 
 
 def test_a_damaged_preset_is_not_published(saved, tmp_path, capsys):

@@ -10,7 +10,7 @@ from descnet3d.commands import cli
 from descnet3d.datasets.grid_files import read_grids, write_grids
 from descnet3d.datasets.mesh_files import read_mesh
 from descnet3d.datasets.mesh_writers import save
-from descnet3d.energy.langevin import LangevinSettings
+from descnet3d.energy.settings import LangevinSettings
 from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.shapes import blocks
@@ -70,7 +70,7 @@ def test_recover_gives_what_python_gives_and_keeps_what_is_visible(preset, shape
 def test_recover_measures_what_it_hid_itself(preset, shapes, capsys):
     words = ["recover", preset, "--input=shapes.npz", "--corruption=block:0.2"]
     assert cli.main([*words, "--out=sheet.png"]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "| absolute_error |" in printed and "| the hidden voxels | 3 |" in printed
     with Image.open("sheet.png") as sheet:
         assert sheet.height > 3 * 256  # and the truth
@@ -86,7 +86,7 @@ def test_upscale_keeps_the_block_averages(preset, shapes, capsys):
     words = ["upscale", preset, "--input=shapes.npz", "--ratio=2", "--out=again.npz"]
     assert cli.main(words) == 0
     np.testing.assert_allclose(read_grids("again.npz"), fine, atol=1e-5)
-    assert "| all voxels | 3 |" in capsys.readouterr().out
+    assert "| all voxels | 3 |" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("command", ["recover", "upscale"])
@@ -114,7 +114,11 @@ def test_meshes_come_out_where_they_went_in(preset, box_mesh, command):
         ("recover NAME --input=shapes.npz --out=a.npz --corruption=rain", 1, "must be one of"),
         ("recover NAME --input=none.npz --out=a.npz --corruption=half", 1, "none.npz"),
         ("recover NAME --input=shapes.npz --out=a.xyz --corruption=half", 2, "ends in none"),
-        ("recover NAME --input=shapes.npz --out=no/a.npz --corruption=half", 1, "no"),
+        (
+            "recover NAME --input=shapes.npz --out=shapes.npz/a.npz --corruption=half",
+            1,
+            "npz: it is not",
+        ),
         ("recover NAME --input=small.npz --out=a.npz --corruption=half", 1, "grids of size"),
         ("recover nothing --input=shapes.npz --out=a.npz --corruption=half", 1, "nothing"),
         ("upscale NAME --input=shapes.npz --out=a.npz --ratio=3", 1, "ratio"),
@@ -132,3 +136,62 @@ def test_mistakes_are_one_line_and_write_nothing(preset, shapes, capsys, words, 
     import os
 
     assert sorted(os.listdir()) == ["preset", "shapes.npz", "small.npz"]
+
+
+def test_shapes_that_are_fine_already_are_no_work_but_a_hint(preset, shapes, capsys):
+    assert cli.main(["upscale", preset, "--input=shapes.npz", "--out=a.npz"]) == 1
+    told = capsys.readouterr().err
+    assert "as fine as the model's grid already: give --ratio=2" in told
+
+
+def test_of_nothing_a_shape_is_invented_only_with_a_word(preset, shapes, capsys):
+    shapes[1] = 0
+    write_grids("shapes.npz", shapes)
+    words = ["recover", preset, "--input=shapes.npz", "--visible=occupied", "--out=new/a.npz"]
+    assert cli.main(words) == 0
+    assert "of shapes [1] nothing is to be seen: they are invented" in capsys.readouterr().err
+    assert read_grids("new/a.npz").shape == shapes.shape  # in a folder that was made for it
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [("recover", "--corruption=voxels:0.5"), ("recover", "--visible=mask.npy"), ("upscale", "")],
+)
+def test_no_more_than_a_batch_of_many_shapes_is_in_memory(
+    preset, capsys, monkeypatch, command, more
+):
+    count, largest = 500, []
+    many = np.random.default_rng(0).random((count, SIZE, SIZE, SIZE), dtype="float32")
+    write_grids("mask.npy", many > 0.4)
+    many = blocks.average(many, 2) if command == "upscale" else many
+    write_grids("many.npz", many)
+    made = {"recover": "recover", "upscale": "super_resolve"}[command]
+    whole = getattr(DescriptorNet, made)
+
+    def some(model, shapes, *rest, **named):
+        largest.append(len(shapes))
+        return whole(model, shapes, *rest, **named)
+
+    monkeypatch.setattr(DescriptorNet, made, some)
+    words = [command, preset, "--input=many.npz", *more.split(), "--out=found.npz"]
+    assert cli.main([*words, "--sheet=sheet.png"]) == 0
+    assert max(largest) <= 160 and sum(largest) == count
+    assert "the sheet shows the first 8 of 500" in capsys.readouterr().err
+    found = read_grids("found.npz")
+    if command == "upscale":
+        np.testing.assert_allclose(blocks.average(found, 2), many, atol=1e-5)
+    elif "visible" in more:
+        visible = read_grids("mask.npy")
+        assert np.array_equal(found[visible], many[visible])
+    else:  # half of the voxels of each are as they were, of the last too
+        kept = (found == many).mean(axis=(1, 2, 3))
+        assert (kept > 0.4).all() and (kept < 0.6).all()
+
+
+def test_what_is_wrong_with_the_last_of_many_shapes_is_told_before_the_work(preset, capsys):
+    many = np.full((400, SIZE, SIZE, SIZE), 0.5, "float32")
+    many[399, 0, 0, 0] = np.nan
+    np.save("many.npy", many)
+    words = ["recover", preset, "--input=many.npy", "--visible=occupied", "--out=a.npz"]
+    assert cli.main(words) == 1
+    assert "many.npy holds 1 values that are NaN" in capsys.readouterr().err

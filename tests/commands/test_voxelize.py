@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from descnet3d.commands import cli
 from descnet3d.datasets.archives import read_archive
-from descnet3d.datasets.grid_files import read_grids, read_transform, write_grids
+from descnet3d.datasets.grid_files import read_grid_file, read_grids, write_grids
 from descnet3d.datasets.mesh_files import read_mesh
 from descnet3d.shapes.voxelize import voxelize
 
@@ -27,6 +31,7 @@ def folder(tmp_path, monkeypatch):
         path.write_text("OFF4 4 6\n" + TETRAHEDRON.format(size=len(place)))
     (root / "blob" / "hollow.off").touch()
     (root / "blob" / ".DS_Store").touch()
+    (root / "blob" / ".z.zip").touch()
     write_grids(root / "blob" / "e.mat", np.ones((1, 4, 4, 4), bool))
     return root
 
@@ -64,6 +69,48 @@ def test_a_folder_becomes_an_archive(folder, capsys):
     assert archive.occupancy[1].sum() == 64
 
 
+def test_every_file_of_an_odd_folder_is_read_or_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mesh = "OFF\n4 4 6\n" + TETRAHEDRON.format(size=2)
+    good = {
+        "my chair/Train/a.off": ("my chair", False),
+        "my chair/TEST/b.OFF": ("my chair", True),
+        "my chair/training/1f/models/model_normalized.off": ("my chair", False),
+        "my chair/test/packed.off.gz": ("my chair", True),
+        os.fsdecode(b"s\xf6fa/train/\xe9.off"): ("s\\xf6fa", False),
+        "train/lamp/c.off": ("lamp", False),
+        "testing/lamp/d.off": ("lamp", True),
+    }
+    named = {
+        "loose.off": "lies in no category's folder",
+        "my chair/val/e.off": "validation folder",
+        "my chair/Validation/f.off": "validation folder",
+        "valid/lamp/g.off": "validation folder",
+        "train/lamp/test/h.off": "two splits at once",
+        "my chair/notes": "ends in nothing",
+        "my chair/train/scene.fbx": "ends in .fbx",
+        "my chair/train/i.glb.gz": "ends in .gz",
+        "my chair/train/broken.off": "has no triangle",
+    }
+    for name in (*good, *named):
+        path = tmp_path / "odd" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(mesh.replace("2", "0") if "broken" in name else mesh)
+    packed = tmp_path / "odd/my chair/test/packed.off.gz"
+    packed.write_bytes(gzip.compress(packed.read_bytes()))
+    assert cli.main(["voxelize", "odd", "--out=a.npz", "--size=8"]) == 0
+    archive = read_archive("a.npz")
+    found = [(archive.classes[label], bool(test))
+             for label, test in zip(archive.labels, archive.is_test, strict=True)]  # fmt: skip
+    assert sorted(found) == sorted(good.values())
+    assert "packed" in archive.ids and "\\xe9" in archive.ids
+    told = {one["path"]: one["reason"] for one in json.loads(Path("skipped.json").read_text())}
+    assert told.keys() == {f"odd/{name}" for name in named}
+    for name, reason in named.items():
+        assert reason in told[f"odd/{name}"]
+    assert "1 file skipped and 8 passed over (all in skipped.json)" in capsys.readouterr().out
+
+
 def test_a_single_mesh_becomes_a_grid_with_its_place(folder, capsys):
     mesh = read_mesh(folder / "blob" / "d.off")
     for ending in (".npz", ".binvox", ".mat", ".npy"):
@@ -72,7 +119,7 @@ def test_a_single_mesh_becomes_a_grid_with_its_place(folder, capsys):
         assert capsys.readouterr().out.startswith(f"wrote d{ending}: 1 grid of 8³")
         expected = voxelize(mesh, 8, span=1)
         np.testing.assert_array_equal(read_grids(f"d{ending}")[0], expected.occupancy)
-        place = read_transform(f"d{ending}")
+        place = read_grid_file(f"d{ending}").transform
         assert place == (None if ending == ".npy" else expected.transform)
 
 
@@ -87,9 +134,10 @@ def test_a_single_mesh_becomes_a_grid_with_its_place(folder, capsys):
         (["shapes/blob/d.off", "--out=a.ply"], 2, "ends in none of"),
         (["shapes/blob/d.off", "--out=a.binvox", "--up=y"], 2, "choose .npz"),
         (["shapes/blob/hollow.off", "--out=a.npz"], 1, "hollow.off: is empty"),
-        (["shapes", "--out=none/a.npz"], 1, "does not exist"),
+        (["shapes", "--out=shapes/blob/d.off/a.npz"], 1, "is not a folder"),
         (["shapes", "--out=a.npz", "--strict"], 1, "blob/hollow.off: is empty"),
         (["shapes/blob", "--out=a.npz"], 1, "holds shapes, but no folders of categories"),
+        (["shapes/blob/.z.zip", "--out=a.npz"], 1, "z.zip is a zip file; unpack it"),
         (["none", "--out=a.npz"], 1, "there is no folder none"),
     ],
 )
