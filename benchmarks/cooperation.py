@@ -75,7 +75,7 @@ def taught(shapes, recipe, seconds, encoder, learner, **compiled):
     model.fit(
         shapes,
         batch_size=recipe["generator_batch_size"],
-        mirror_axes=tuple(map(int, recipe["mirror_axes"])),
+        mirror_axes=tuple(map(int, recipe["mirror_axes"] or "")),
         epochs=10**6,
         callbacks=[UntilTime(started, seconds, rate)],
         verbose=0,
@@ -106,7 +106,7 @@ def regressed(shapes, recipe, seconds):
             shapes,
             latents=length,
             voxel_mean=recipe["voxel_mean"],
-            mirror_axes=tuple(map(int, recipe["mirror_axes"])),
+            mirror_axes=tuple(map(int, recipe["mirror_axes"] or "")),
             seed=recipe["seed"],
         ),
         Autoencoder,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -25,8 +24,7 @@ from descnet3d.shapes import sheets
 from descnet3d.training.recipes import RECIPES
 from descnet3d.training.run import train
 
-PAPER = replace(
-    RECIPES["paper"],
+PAPER = RECIPES["paper"].changed(
     network="base",
     voxel_mean=0.5,
     batch_size=25,
@@ -64,7 +62,7 @@ def seconds_per_step(shapes, recipe, **steps):
     """The processor time of one iteration."""
     timer = StopAfter(8.0)
     with tempfile.TemporaryDirectory() as folder:
-        train(shapes, replace(recipe, **steps), folder, callbacks=lambda *phase: [timer])
+        train(shapes, recipe.changed(**steps), folder, callbacks=lambda *phase: [timer])
     return (time.process_time() - timer.started) / timer.batches
 
 
@@ -86,9 +84,8 @@ def main():
     alone = round(budget / matching)
     turns = {
         "paper's recipe": PAPER,
-        "pretraining": replace(base, matching_steps=alone, likelihood_steps=0),
-        "in turn": replace(
-            base,
+        "pretraining": base.changed(matching_steps=alone, likelihood_steps=0),
+        "in turn": base.changed(
             matching_steps=round((1 - options.finish) * alone),
             likelihood_steps=max(1, round(options.finish * budget / finish)),
         ),

@@ -108,13 +108,13 @@ def main() -> None:
     archive = sources.read_shapes(meshes, keep_in=given.out)
     reference = Reference(archive, "bench")
     test, trained = reference.test, reference.training(80)
-    problem = reconstruction.pose(HIDDEN, test[:RECOVERED])
+    problem = HIDDEN.pose(test[:RECOVERED])
     print(f"| | iterations | core minutes | {' | '.join(LEARNED + COLUMNS)} |")
     print("|---" * (len(LEARNED + COLUMNS) + 3) + "|")
     for folder in (*tuned.values(), *scratch.values()):
         training = read_config(folder)["training"]
         recipe, model = training["recipe"], presets.load(folder)
-        recovered = reconstruction.score(reconstruction.solve(model, problem), problem)
+        recovered = reconstruction.score(reconstruction.solve(model, HIDDEN, problem), problem)
         scores, real = evaluate_synthesis(model, reference, num=given.num, seed=0)
         name = f"fine-tuned from `{recipe['start']}`" if recipe["start"] else "from scratch"
         cells = [

@@ -30,7 +30,7 @@ def measure(keeper: str, steps: int) -> None:
         outputs.keep_freed_memory()
     import numpy as np
 
-    from descnet3d.energy.objectives import EquilibriumMatching
+    from descnet3d.energy.settings import EquilibriumMatching
     from descnet3d.models import networks
     from descnet3d.models.descriptor import DescriptorNet
 

@@ -62,9 +62,7 @@ def measure(name, rounds, iteration):
     from keras import ops
 
     from descnet3d.energy import backend
-    from descnet3d.energy.chains import ChainSettings
-    from descnet3d.energy.langevin import LangevinSettings
-    from descnet3d.energy.objectives import MaximumLikelihood
+    from descnet3d.energy.settings import ChainSettings, LangevinSettings, MaximumLikelihood
     from descnet3d.models import networks
     from descnet3d.models.descriptor import DescriptorNet
 

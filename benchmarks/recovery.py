@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers
 
 from descnet3d.datasets.archives import read_archive
-from descnet3d.energy.conditions import Recovery, task_of
+from descnet3d.energy.tasks import Recovery, condition_of
 from descnet3d.evaluation import reconstruction
 from descnet3d.models import networks
 from descnet3d.models.batches import VoxelBatches
@@ -64,7 +64,7 @@ class Pairs(keras.utils.PyDataset):
         if isinstance(batch, dict):
             truth = batch["occupancy"] - 0.5
             return np.where(batch["visible"], truth, 0.0)[..., None], truth[..., None]
-        problem = reconstruction.pose(self.task, batch)
+        problem = self.task.pose(batch)
         return problem.known[..., None] - 0.5, batch[..., None] - 0.5
 
 
@@ -83,7 +83,7 @@ def train_regression(shapes, task, recipe, steps, seed) -> tuple[keras.Model, fl
     """The trained network, and the processor minutes that it took."""
     keras.utils.set_random_seed(seed)
     network = regression(shapes.shape[1], recipe["reference_std"])
-    mirror_axes = tuple(int(axis) for axis in recipe["mirror_axes"])
+    mirror_axes = tuple(int(axis) for axis in recipe["mirror_axes"] or "")
     pairs = Pairs(shapes, task, recipe["batch_size"], mirror_axes, seed)
     epochs = max(1, round(steps / len(pairs)))
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -111,20 +111,20 @@ def main() -> None:
         folder = presets.find(name)
         model = DescriptorNet.from_preset(folder)
         category, recipe = model.preset["category"], model.preset["recipe"]
-        task = task_of(recipe)
+        task = condition_of(recipe)
         if task is None:
             parser.error(f"{name} is a preset of synthesis")
         scores = reconstruction.evaluate_reconstruction(
             model, task, archive, category, seed=options.seed
         )
         own = archive.labels == archive.classes.index(category)
-        problem = reconstruction.pose(task, archive.occupancy[own & archive.is_test], options.seed)
+        problem = task.pose(archive.occupancy[own & archive.is_test], options.seed)
         try:
             other = presets.load(category)
         except ValueError:
             other = None
         if other is not None and other.grid == model.grid:
-            found = reconstruction.solve(other, problem, seed=options.seed)
+            found = reconstruction.solve(other, task, problem, seed=options.seed)
             scores["descriptor trained to synthesise"] = reconstruction.score(found, problem)
         if options.steps:
             network, minutes = train_regression(
@@ -139,7 +139,7 @@ def main() -> None:
             found = np.where(problem.hidden, np.clip(drawn, 0, 1), problem.truth)
             scores["regression network"] = reconstruction.score(found, problem)
         print(f"\n{model.preset.get('id', name)}, seed {options.seed}\n")
-        print(reconstruction.table(scores))
+        print(reconstruction.scores_by_name(scores))
         if isinstance(task, Recovery) and category in PAPER:
             print(f"\npaper's absolute error: {PAPER[category]:.4f}")
         if options.steps:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -56,8 +57,20 @@ autoapi_options = ["members", "show-inheritance", "show-module-summary"]
 default_role = "code"
 
 
-def setup(_: Sphinx) -> None:
-    """Tells of tables that the presets' configs have left behind."""
+def _show_setting(_: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> Any:
+    """Shows what a setting means, which its annotation says (`descnet3d.fields`)."""
+    said = re.fullmatch(
+        r"Annotated\[([^,]+), (.*?)(, Flag\(.*\))?\]", str(getattr(member, "annotation", None))
+    )
+    if said is None:
+        return None
+    member.annotation, member.docstring = said[1], f"{said[2][0].upper()}{said[2][1:]}."
+    return False
+
+
+def setup(app: Sphinx) -> None:
+    """Shows settings, and tells of tables that the presets' configs have left behind."""
+    app.connect("autoapi-skip-member", _show_setting)
     for path in preset_tables.stale_pages():
         logging.getLogger(__name__).warning(
             "%s: a table of presets says something else than zoo/*/config.json; "

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 Config = dict[str, Any]
@@ -30,9 +32,7 @@ def read_configs(zoo: Path = ROOT / "zoo") -> list[Config]:
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [list(headings), *map(list, rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return tabulate(list(rows), list(headings), "github", disable_numparse=True) + "\n"
 
 
 def _share(value: float | None, digits: int = 3) -> str:
@@ -112,7 +112,7 @@ def synthesis(configs: list[Config]) -> str:
             both("class_probability"),
             both("frechet_distance", 1, plain),
             both("coverage"),
-            f"{made['copies']:.0f}; {made['empty']}, {made['alike']}",
+            f"{both('copies', 2)}; {made['empty']}, {made['alike']}",
             _minutes(config),
         ]
 

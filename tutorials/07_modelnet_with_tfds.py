@@ -24,7 +24,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
@@ -144,7 +143,7 @@ print(builder.info.features)
 
 # %% [markdown]
 # From there on it is a data set as any: `as_dataset` for batches that `fit` takes,
-# `shape_sources.read_shapes` for arrays, and `voxels.write_archive` for one file that
+# `sources.read_shapes` for arrays, and `write_archive` for one file that
 # [tutorial 6](06_features_without_labels.ipynb) and every command read.
 
 # %%
@@ -171,7 +170,7 @@ assert (archive.is_test.sum(), (~archive.is_test).sum()) == (counts["test"], cou
 #
 #     descnet3d train --data=modelnet_voxels/modelnet10_32 --category=sofa --out=my_sofas
 #
-# or `--flagfile=zoo/synthesis_sofa_32/recipe.flags` for exactly what the shipped preset had.
+# or `--flagfile=zoo/recipes/langevin_sofa_32.flags` for a recipe that was tried on sofas.
 
 # %%
 sofas = sources.read_shapes(output / "modelnet10_32.npz", "sofa", "train").occupancy
@@ -181,14 +180,14 @@ shorter = (
     if small
     else {"matching_steps": 300, "average": 0.98, "sampling_steps": 120, "sampling_rounds": 3}
 )
-recipe = replace(RECIPES["base"], **shorter)
+recipe = RECIPES["base"].changed(**shorter)
 losses = []
 recorder = keras.callbacks.LambdaCallback(
     on_epoch_end=lambda epoch, logs: losses.append(float(logs["matching_loss"]))
 )
 started = time.monotonic()
 run = train(sofas, recipe, output / "training", callbacks=lambda *phase: [recorder])
-print(f"{recipe.matching_steps} iterations of {recipe.batch_size} shapes in", end=" ")
+print(f"{recipe.matching.steps} iterations of {recipe.batch_size} shapes in", end=" ")
 print(f"{time.monotonic() - started:.0f} s: matching loss {losses[0]:.2f} → {losses[-1]:.2f}")
 
 # %%
@@ -226,7 +225,7 @@ import resource, time
 import keras, numpy as np
 from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.energy.objectives import EquilibriumMatching
+from descnet3d.energy.settings import EquilibriumMatching
 iterations = ITERATIONS
 if keras.backend.backend() == "torch":
     import torch
@@ -261,8 +260,8 @@ for backend in backends:
     print(
         f"{backend} on {device}: {float(seconds):.3f} s an iteration, {memory} GB at most;", end=""
     )
-    whole = float(seconds) * RECIPES["base"].matching_steps / 60
-    print(f" all {RECIPES['base'].matching_steps} of the recipe: {whole:.0f} minutes")
+    whole = float(seconds) * RECIPES["base"].matching.steps / 60
+    print(f" all {RECIPES['base'].matching.steps} of the recipe: {whole:.0f} minutes")
 for preset in descnet3d.list_presets():
     if preset.task == "synthesis" and preset.path is not None:
         told = preset_config.read_config(preset.path).get("training", {})
@@ -274,13 +273,14 @@ assert all(seconds > 0 and memory < 16 for seconds, memory in costs.values()), "
 
 # %% [markdown]
 # What is foretold is a whole run by the clock, on a machine that had other work to do; the presets'
-# own times are those of one core alone, of fewer iterations and of another machine. Convert the
-# zip once, and go on with the archive.
+# own times are those of one core alone and of another machine, that of `synthesis_modelnet10_32`
+# with another recipe. Convert the zip once, and go on with the archive.
 #
 # ## What did not work
 #
 # - The released meshes are not watertight. Filling them by a vote of parities or by winding numbers
-#   leaves some of them hollow; the package's own filling is described in the README.
+#   leaves some of them hollow; what the package's own filling is worth, stands
+#   [beside them](../docs/guide/data.md).
 # - ModelNet repeats itself: some grids occur several times, also on both sides of the split, so a
 #   nearest neighbour that is an exact copy says nothing.
 # - Too high a learning rate: after two thirds of a run on sofas one batch threw the weights away.

@@ -1,0 +1,70 @@
+"""The shapes of presets beside real ones, over several seeds: how far the model is, and how sure.
+
+    python benchmarks/synthesis.py --data=modelnet10_32.npz --presets bed chair --seeds 0 1 2
+
+For each preset and figure: the mean over the seeds, the least and the largest, what the real test
+shapes reach (where they would be compared with themselves, as many real training shapes), and the
+ratio of the mean to it. Each seed synthesises `--num` shapes from fresh noise; none is chosen.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from descnet3d.datasets.archives import read_archive
+from descnet3d.evaluation.synthesis import Reference, score_real_shapes, score_shapes
+from descnet3d.files import replacing
+from descnet3d.tables import table
+from descnet3d.zoo import presets
+
+
+def measured(preset, archive, num, seeds):
+    """The scores of each seed, and those of real shapes, of as many drawings of them."""
+    model = presets.load(preset)
+    category = model.preset["category"]
+    of_several = model.preset.get("categories")
+    reference = Reference(
+        archive,
+        None if of_several else category,
+        presets.reference_classifier(archive.classes, model.grid),
+    )
+    ours = [score_shapes(model.synthesize(num, seed=seed), reference).as_dict() for seed in seeds]
+    return ours, [score_real_shapes(reference, num, seed).as_dict() for seed in seeds]
+
+
+def told(ours, real):
+    """A table of one preset's figures."""
+    rows = {}
+    for name in ours[0]:
+        values = [scores[name] for scores in ours]
+        own = np.mean([scores[name] for scores in real])
+        ratio = f"{np.mean(values) / own:.3f}" if own and name != "shapes" else None
+        rows[name] = [float(np.mean(values)), min(values), max(values), float(own), ratio]
+    return table(rows, ["mean", "least", "largest", "real shapes", "ratio"])
+
+
+def main():
+    """Measure, and print a table for each preset."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data", required=True, help="an archive with the official split")
+    parser.add_argument("--presets", nargs="+", required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--num", type=int, default=64)
+    parser.add_argument("--json", help="where all scores are added to, by preset")
+    arguments = parser.parse_args()
+    archive = read_archive(arguments.data)
+    for preset in arguments.presets:
+        ours, real = measured(preset, archive, arguments.num, arguments.seeds)
+        print(f"### {preset}\n\n{told(ours, real)}\n", flush=True)
+        if arguments.json:
+            path = Path(arguments.json)
+            found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            with replacing(path) as temporary:
+                text = json.dumps({**found, preset: {"ours": ours, "real": real}}, indent=1)
+                Path(temporary).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
