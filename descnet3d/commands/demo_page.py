@@ -20,6 +20,7 @@ from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.shapes import corruptions
 from descnet3d.shapes.rendering import render
 from descnet3d.zoo import presets
+from descnet3d.zoo.downloads import DownloadError
 
 if TYPE_CHECKING:
     import gradio
@@ -114,9 +115,12 @@ class Workshop:
     def _recovering_model(self, category: str) -> Any:
         """What is trained to recover this category, where it is at hand; else what makes shapes."""
         preset = presets.named(category, "recovery")
-        if preset is None or preset.task != "recovery" or preset.path is None:
+        if preset is None or preset.task != "recovery":
             return self.model
-        return presets.load_descriptor(preset.path)
+        try:
+            return presets.load_descriptor(presets.fetch(preset))
+        except (presets.PresetNotFoundError, DownloadError):
+            return self.model
 
     def _mesh(self, shape: np.ndarray, name: str, **where: Any) -> str:
         if not (shape > 0.5).any():

@@ -73,7 +73,7 @@ class AnnealedSampler:
         noise: np.ndarray | None = None,
         condition: np.ndarray,
     ) -> np.ndarray:
-        """Chains from noise, or from given shapes noised to the first level, to shapes.
+        """Chains from the first level to shapes: from given ones, or from the mean, and noise.
 
         Args:
             num: how many.
@@ -83,7 +83,7 @@ class AnnealedSampler:
             batch_size: chains at a time.
             progress: whether to show a progress bar that counts the steps.
             constraint: what is held of every drawn shape.
-            initial: shapes in model space `[num, D, H, W, 1]`; None for noise alone.
+            initial: shapes in model space `[num, D, H, W, 1]`; None for the mean of all.
             noise: the first noise, `[num, D, H, W, 1]`, of unit variance; None draws it.
             condition: what each chain's energy is conditioned on, `[num, c]`.
 
@@ -99,7 +99,6 @@ class AnnealedSampler:
             settings = settings.with_steps(int(num_steps))
         self.noise.state.assign(np.array([seed_of(seed), 0], dtype="uint32"))
         levels = settings.levels()
-        signal = signal_of(levels[0])
         steps = -(-num // batch_size) * len(levels)
         bar = progress_bar(steps, "step") if progress else None
         parts = []
@@ -113,12 +112,11 @@ class AnnealedSampler:
                 if noise is None
                 else ops.convert_to_tensor(noise[rows], "float32")
             )
-            positions = (1.0 - signal) * self.reference_std * first
-            if initial is not None:
-                positions = positions + signal * ops.convert_to_tensor(initial[rows])
+            shapes = None if initial is None else ops.convert_to_tensor(initial[rows])
+            positions = self._begin(first, told, settings, held, shapes)
             way = zip(levels, (*levels[1:], 0.0), strict=True)
-            shapes = self._lead(positions, way, told, settings, held, bar)
-            parts.append(ops.convert_to_numpy(shapes))
+            led = self._lead(positions, way, told, settings, held)
+            parts.append(ops.convert_to_numpy(_last(led, bar)))
         if bar is not None:
             bar.close()
         return np.concatenate(parts)
@@ -140,10 +138,10 @@ class AnnealedSampler:
         self.noise.state.assign(np.array([seed_of(seed), 0], dtype="uint32"))
         levels = settings.levels()
         after = (*levels[1:], 0.0)
-        first: Any = keras.random.normal((len(condition), *self.grid, 1), seed=self.noise)
-        positions = (1.0 - signal_of(levels[0])) * self.reference_std * first
-        way = zip(levels, after, strict=True)
-        led = self._led(positions, way, ops.convert_to_tensor(condition), settings)
+        told = ops.convert_to_tensor(condition)
+        first = keras.random.normal((len(condition), *self.grid, 1), seed=self.noise)
+        positions = self._begin(first, told, settings)
+        led = self._lead(positions, zip(levels, after, strict=True), told, settings)
         for level, positions in zip(after, led, strict=True):
             yield ops.convert_to_numpy(positions) / signal_of(level)
 
@@ -179,8 +177,47 @@ class AnnealedSampler:
             positions = ops.convert_to_tensor(signal * shapes[rows] + ended, "float32")
             way = zip(levels[:-1], levels[1:], strict=True)
             told = ops.convert_to_tensor(condition[rows])
-            parts.append(ops.convert_to_numpy(self._lead(positions, way, told, settings)))
-        return np.concatenate(parts) / ((1.0 - signal_of(levels[-1])) * self.reference_std)
+            positions = _last(self._lead(positions, way, told, settings))
+            first = signal_of(levels[-1])
+            noise = positions - first * self._draw(positions, told, levels[-1], settings)
+            parts.append(ops.convert_to_numpy(noise / ((1.0 - first) * self.reference_std)))
+        return np.concatenate(parts)
+
+    def _begin(
+        self,
+        noise: Any,
+        condition: Any,
+        settings: AnnealingSettings,
+        constraint: Constraint | None = None,
+        shapes: Any | None = None,
+    ) -> Any:
+        """Positions at the first level: shapes, their mean where there are none, and noise.
+
+        Noise about zero would be that of a grid which is half full, and over so many voxels that
+        shows at any level: what is made of it is too thick. The mean is what is drawn of noise
+        about an empty grid.
+        """
+        level = settings.levels()[0]
+        signal = signal_of(level)
+        noise = (1.0 - signal) * self.reference_std * noise
+        if shapes is None:
+            empty = noise - signal * self.reference_std
+            shapes = self._draw(empty, condition, level, settings, constraint)
+        return signal * shapes + noise
+
+    def _draw(
+        self,
+        positions: Any,
+        condition: Any,
+        level: float,
+        settings: AnnealingSettings,
+        constraint: Constraint | None = None,
+    ) -> Any:
+        """The mean of the shapes X that positions at a level may come from."""
+        numbers = [ops.convert_to_tensor(number, "float32") for number in (level, 0.0, 0.0, 0.0)]
+        at_random = ops.convert_to_tensor(False)
+        step = self._steps[settings.draw, False]
+        return step(positions, condition, *numbers, at_random, constraint)
 
     def _lead(
         self,
@@ -189,24 +226,8 @@ class AnnealedSampler:
         condition: Any,
         settings: AnnealingSettings,
         constraint: Constraint | None = None,
-        bar: Any | None = None,
-    ) -> Any:
-        """Positions led along pairs of a level and the following one, 0 for clean shapes."""
-        for led in self._led(positions, way, condition, settings, constraint):
-            positions = led
-            if bar is not None:
-                bar.update(1)
-        return positions
-
-    def _led(
-        self,
-        positions: Any,
-        way: Iterable[tuple[float, float]],
-        condition: Any,
-        settings: AnnealingSettings,
-        constraint: Constraint | None = None,
     ) -> Iterator[Any]:
-        """As `_lead`, the positions after each step."""
+        """Positions led along pairs of a level and the following one, 0 for clean shapes."""
         for level, following in way:
             guidance = settings.guidance_at(level)
             numbers = (level, following, settings.fresh_noise_at(level), guidance)
@@ -250,6 +271,15 @@ class AnnealedSampler:
             return signal_after * shapes + (1.0 - signal_after) * noise
 
         return step
+
+
+def _last(led: Iterator[Any], bar: Any | None = None) -> Any:
+    """Where chains end; `bar` counts their steps."""
+    for positions in led:
+        end = positions
+        if bar is not None:
+            bar.update(1)
+    return end
 
 
 def draw_levels(denoising: Denoising, count: Any, noise: keras.random.SeedGenerator) -> Any:

@@ -46,6 +46,13 @@ def test_on_a_gaussian_it_reaches_mean_and_variance(sampler, path):
     assert shapes.std() == pytest.approx(STD, rel=0.05)
 
 
+def test_chains_begin_about_the_mean_of_the_shapes(sampler):
+    settings = AnnealingSettings(200, 2.0, 0.02, fresh_noise=0.0, **PLAIN)
+    shapes = shapes_of(sampler, settings, 256)
+    # Begun about zero, the mean of occupied and empty, they would end a tenth lower.
+    assert shapes.mean() == pytest.approx(MEAN, abs=0.03 * MEAN)
+
+
 def test_all_noise_fresh_is_sharper_than_the_data(sampler):
     few = AnnealingSettings(20, 100.0, 0.02, fresh_noise=1.0, **PLAIN)
     assert shapes_of(sampler, few).std() < 0.8 * STD

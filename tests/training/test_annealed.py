@@ -1,9 +1,11 @@
 """The recipe of annealed descriptors, from shapes to a preset, and on to a new category."""
 
+import keras
 import numpy as np
 import pytest
 
 import descnet3d
+from descnet3d.models.conditional_network import conditional
 from descnet3d.training import finetuning
 from descnet3d.training.new_preset import train_preset
 from descnet3d.training.recipes import RECIPES
@@ -76,28 +78,35 @@ def test_before_it_learns_a_new_category_changes_nothing_of_the_others(preset):
         )
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+def small():
+    """A descriptor whose graphs are quickly traced."""
+    keras.utils.set_random_seed(0)
+    network = conditional(
+        8, conditions=8, width=12, context=8, hidden=12, channels=2, code=12, blocks=1, told=8
+    )
+    return descnet3d.AnnealedDescriptor(network, CLASSES[:2], seed=5)
 
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
     shapes, labels = labelled_shapes()
     recipe = RECIPES["annealed"].changed(**STEPS)
-    through = train(shapes, recipe, tmp_path / "a", labels=labels, classes=CLASSES).model
+    options = {"labels": labels, "classes": CLASSES}
+    through = train(shapes, recipe, tmp_path / "a", start=small(), **options).model
 
     class Killed(Exception):
         pass
 
     def kill(phase, done, epochs):
-        import keras
-
         def stop(epoch, logs):
             if phase == "gradient" and done == 0:
                 raise Killed
 
         return [keras.callbacks.LambdaCallback(on_epoch_end=stop)]
 
-    options = {"labels": labels, "classes": CLASSES, "checkpoint_every": 0.0}
+    options["checkpoint_every"] = 0.0
     with pytest.raises(Killed):
-        train(shapes, recipe, tmp_path / "b", callbacks=kill, **options)
-    resumed = train(shapes, recipe, tmp_path / "b", **options).model
+        train(shapes, recipe, tmp_path / "b", start=small(), callbacks=kill, **options)
+    resumed = train(shapes, recipe, tmp_path / "b", start=small(), **options).model
     for part in ("network", "field"):
         pairs = zip(through.parts[part].weights, resumed.parts[part].weights, strict=True)
         for one, other in pairs:
