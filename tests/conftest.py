@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# The folders of the package that ask for no backend, as import-linter sees to.
+NO_BACKEND = ("datasets", "shapes")
 # A wheel holds some of the presets; the others lie beside the tests.
 os.environ["DESCNET3D_ZOO"] = str(ROOT / "zoo")
 # Where several processes share the tests out (pytest -n), they share the cores out too.
@@ -25,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     reason = "knows no backend, or what could differ is compared elsewhere"
     for item in items:
-        if item.get_closest_marker("one_backend"):
+        if item.get_closest_marker("one_backend") or item.path.parent.name in NO_BACKEND:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

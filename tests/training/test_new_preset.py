@@ -43,6 +43,7 @@ def test_a_run_leaves_a_preset_that_loads_and_synthesises(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_the_logs_are_read_by_tensorboard(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -92,6 +93,7 @@ def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, t
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp_path):
     recipe = RECIPES["cooperative"].changed(
         start="langevin_toilet_32",
@@ -126,6 +128,7 @@ def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, tmp_path):
     archive = read_archive(modelnet10)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(~archive.is_test))[:64]
@@ -155,6 +158,7 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10, tmp_path):
     archive = read_archive(modelnet10)
     few = rows_of(archive, np.random.default_rng(0).permutation(len(archive.labels))[:120])
