@@ -171,9 +171,10 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
         return [
             "- Energy E(Y | c, level) = ‖Y‖²/2s² - f(Y | c, level), on occupancy minus "
             f"{model['voxel_mean']:.4g}, at every noise-to-signal level.",
-            "- Sampling: annealed Langevin dynamics from noise, {num_steps} levels from "
-            "{first_level} to {last_level}, and {settle_steps} steps at {settle_level}; "
-            "{fresh_noise} of the noise is drawn anew at each, all of it from {settle_level} down; "
+            "- Sampling: annealed Langevin dynamics from noise about the mean shape, {num_steps} "
+            "levels from {first_level} to {last_level}, and {settle_steps} steps at "
+            "{settle_level}; {fresh_noise} of the noise is drawn anew at each, all of it from "
+            "{settle_level} down; "
             "shapes are drawn by the {draw}.".format(**model["sampling"]),
         ]
     return [

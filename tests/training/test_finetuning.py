@@ -213,7 +213,7 @@ def test_auto_begins_with_the_nearest_and_remembers_it(tmp_path, monkeypatch, ca
     for index, shape in enumerate(shapes["post"]):
         np.save(mine / f"{index:02d}.npy", shape)
     out = tmp_path / "pillars"
-    assert finetune("auto", mine.parent, out, "--steps=6") == 0
+    assert finetune("auto", mine.parent, out, "--steps=6", "--size=16") == 0
     printed = capsys.readouterr().out
     assert "beginning with synthesis_post_16, which fits best (denoising loss: synth" in printed
     assert (out / "training" / "start.txt").read_text() == "synthesis_post_16\n"

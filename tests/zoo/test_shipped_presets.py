@@ -181,6 +181,7 @@ def test_a_preset_of_all_categories_is_what_its_card_says(name, modelnet10):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_different_seeds_give_different_toilets():
     model = presets.load("toilet")
     first, second = (model.synthesize(1, seed=seed) for seed in (10, 11))
