@@ -245,7 +245,7 @@ def _stage(gradio: Any, label: str, height: int = 420) -> tuple[Any, Any]:
 
 def _shown(gradio: Any, label: str, height: int) -> Any:
     return gradio.Model3D(
-        label=label, interactive=False, height=height, camera_position=(45, 65, None)
+        label=label, interactive=False, height=height, camera_position=(225, 60, None)
     )
 
 
