@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NO_BACKEND = ("datasets", "shapes")
 # A wheel holds some of the presets; the others lie beside the tests.
 os.environ["DESCNET3D_ZOO"] = str(ROOT / "zoo")
+# What a shell without job control starts in the background ignores Ctrl-C, and so do its children.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Where several processes share the tests out (pytest -n), they share the cores out too.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     threads = str(max(1, (os.cpu_count() or 1) // int(workers)))

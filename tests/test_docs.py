@@ -100,7 +100,7 @@ def test_a_figure_that_was_typed_into_a_table_is_put_right(preset_tables):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs"]
     options = ["-d", tmp_path / "doctrees", ".", tmp_path / "site"]

@@ -105,7 +105,7 @@ def test_links_lead_somewhere():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @every_tutorial
 def test_tutorial_runs_in_a_kernel(build, name, tmp_path, monkeypatch, request):
     if keras.backend.backend() != "tensorflow":

@@ -160,7 +160,7 @@ class AnnealingSettings:
     num_steps: Annotated[int, "how many levels, beside the steps that settle"] = 40
     first_level: Annotated[float, "the level where chains start"] = 40.0
     last_level: Annotated[float, "the level of the last drawing"] = 0.25
-    fresh_noise: Annotated[float, "η, the share of the noise that is drawn anew at a step"] = 0.5
+    fresh_noise: Annotated[float, "η, the share of the noise that is drawn anew at a step"] = 0.2
     settle_level: Annotated[float, "the level from which down all noise is drawn anew"] = 2.0
     settle_steps: Annotated[int, "how many steps are taken at that level"] = 16
     random_above: Annotated[float, "the level above which voxels are drawn at random"] = 40.0

@@ -41,7 +41,7 @@ def page(address, tmp_path_factory):
 def wait_for(page, condition, every=0.1):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(page, 60, every).until(lambda _: condition())
+    return WebDriverWait(page, 120, every).until(lambda _: condition())
 
 
 def shown(page, selector):

@@ -105,7 +105,7 @@ def test_levels_are_a_geometric_progression():
 def test_chains_stay_for_some_steps_at_the_level_where_shapes_settle():
     settings = AnnealingSettings(5, 16.0, 0.25, settle_level=1.0, settle_steps=3)
     np.testing.assert_allclose(settings.levels(), [16, 5.65685, 2, 1, 1, 1, 0.707107, 0.25], 1e-5)
-    assert [settings.fresh_noise_at(level) for level in settings.levels()][:4] == [0.5, 0.5, 0.5, 1]
+    assert [settings.fresh_noise_at(level) for level in settings.levels()][:4] == [0.2, 0.2, 0.2, 1]
     assert len(settings.with_steps(10).levels()) == 16
     # Shapes that are noised to less than that have settled before.
     assert len(AnnealingSettings(5, 0.5, 0.25, settle_steps=3).levels()) == 5

@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on(start, mine, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     log = out / "training" / "matching.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (log.exists() and len(log.read_text().splitlines()) > 3):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)

@@ -47,7 +47,7 @@ def begin(tmp_path, monkeypatch):
 
 def finished(process, status=0):
     """What a process has printed, when it has ended."""
-    said = process.communicate(timeout=240)[0]
+    said = process.communicate(timeout=600)[0]
     assert (process.returncode == 0) == (status == 0), said
     return said
 

@@ -63,7 +63,7 @@ def shown(page):
     return [card.get_attribute("data-id") for card in cards if card.is_displayed()]
 
 
-def wait_for(page, condition, seconds=40):
+def wait_for(page, condition, seconds=120):
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(page, seconds, 0.1).until(lambda _: condition())
