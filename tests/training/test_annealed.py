@@ -22,14 +22,35 @@ def labelled_shapes(count=8):
     return shapes, np.arange(count) % 2
 
 
+def small():
+    """A descriptor whose graphs are quickly traced."""
+    keras.utils.set_random_seed(0)
+    network = conditional(
+        8,
+        conditions=8,
+        width=12,
+        context=8,
+        hidden=12,
+        channels=2,
+        code=12,
+        blocks=1,
+        told=8,
+        cell_blocks=1,
+        voxel_blocks=1,
+    )
+    return descnet3d.AnnealedDescriptor(network, CLASSES[:2], seed=5)
+
+
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     """A preset of slabs and posts, trained for six iterations."""
+    folder = tmp_path_factory.mktemp("presets")
+    start = small().save_preset(folder / "start", weights_dtype="float32")
     shapes, labels = labelled_shapes()
     return train_preset(
         shapes,
-        RECIPES["annealed"].changed(mirror_axes="slab:01,chair:0", **STEPS),
-        tmp_path_factory.mktemp("presets") / "synthesis_both_8",
+        RECIPES["annealed"].changed(start=str(start), mirror_axes="slab:01,chair:0", **STEPS),
+        folder / "synthesis_both_8",
         name="synthesis_both_8",
         labels=labels,
         classes=CLASSES,
@@ -76,15 +97,6 @@ def test_before_it_learns_a_new_category_changes_nothing_of_the_others(preset):
         np.testing.assert_allclose(
             more.synthesize(2, **options), model.synthesize(2, **options), atol=1e-5
         )
-
-
-def small():
-    """A descriptor whose graphs are quickly traced."""
-    keras.utils.set_random_seed(0)
-    network = conditional(
-        8, conditions=8, width=12, context=8, hidden=12, channels=2, code=12, blocks=1, told=8
-    )
-    return descnet3d.AnnealedDescriptor(network, CLASSES[:2], seed=5)
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
