@@ -53,6 +53,12 @@ def test_chains_begin_about_the_mean_of_the_shapes(sampler):
     assert shapes.mean() == pytest.approx(MEAN, abs=0.03 * MEAN)
 
 
+def test_few_long_steps_keep_the_spread(sampler):
+    few = AnnealingSettings(12, 40.0, 0.05, fresh_noise=0.0, **PLAIN)
+    # In steps of first order a sixth of it would be lost.
+    assert shapes_of(sampler, few, 256).std() == pytest.approx(STD, rel=0.1)
+
+
 def test_all_noise_fresh_is_sharper_than_the_data(sampler):
     few = AnnealingSettings(20, 100.0, 0.02, fresh_noise=1.0, **PLAIN)
     assert shapes_of(sampler, few).std() < 0.8 * STD
