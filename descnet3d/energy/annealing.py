@@ -295,7 +295,7 @@ def _ahead(
     (DPM-Solver++ 2M, Lu et al. 2022): of first order, they lose some of the spread. Not
     where chains settle, and not of drawings that are random.
     """
-    if earlier is None or following == 0 or level <= settings.settle_level:
+    if earlier is None or following == 0 or settings.settles_at(level):
         return 0.0
     if max(earlier, level) > settings.random_above:
         return 0.0

@@ -193,9 +193,13 @@ class AnnealingSettings:
         if self.draw not in ("energy", "odds"):
             raise ValueError(f'draw must be "energy" or "odds", but it is {self.draw!r}.')
 
+    def settles_at(self, level: float) -> bool:
+        """Whether all noise is drawn anew at a level, one of `levels()`."""
+        return bool(np.float32(level) <= np.float32(self.settle_level))
+
     def fresh_noise_at(self, level: float) -> float:
         """η at a level."""
-        return self.fresh_noise if level > self.settle_level else 1.0
+        return 1.0 if self.settles_at(level) else self.fresh_noise
 
     def guidance_at(self, level: float) -> float:
         """The guidance of a step at a level."""

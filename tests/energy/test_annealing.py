@@ -64,9 +64,13 @@ def test_all_noise_fresh_is_sharper_than_the_data(sampler):
     assert shapes_of(sampler, few).std() < 0.8 * STD
 
 
-def test_from_the_settling_level_down_all_noise_is_fresh():
-    settings = AnnealingSettings(fresh_noise=0.3, settle_level=2.0)
-    assert [settings.fresh_noise_at(level) for level in (5.0, 2.0, 0.5)] == [0.3, 1.0, 1.0]
+@pytest.mark.parametrize("level", [2.0, 1.1])  # in float32, 1.1 is more than 1.1
+def test_from_the_settling_level_down_all_noise_is_fresh(sampler, level):
+    settings = AnnealingSettings(6, 9.0, 0.25, fresh_noise=0.3, settle_level=level, settle_steps=3)
+    assert [settings.fresh_noise_at(each) for each in (5.0, level, 0.5)] == [0.3, 1.0, 1.0]
+    fresh = [settings.fresh_noise_at(each) for each in settings.levels()]
+    assert fresh == sorted(fresh) and fresh.count(1.0) >= 4
+    assert np.isfinite(shapes_of(sampler, settings, 2)).all()
 
 
 def test_above_a_level_voxels_are_drawn_at_random_with_their_own_probability(sampler):

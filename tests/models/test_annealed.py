@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from every_model import small_conditional
 from scipy.stats import norm
 
 import descnet3d
@@ -20,21 +21,7 @@ CLASSES = ("slab", "post")
 
 def small_network(seed=0, voxels=0):
     keras.utils.set_random_seed(seed)
-    return conditional(
-        8,
-        conditions=8,
-        width=12,
-        context=8,
-        hidden=12,
-        channels=2,
-        code=12,
-        blocks=1,
-        told=8,
-        cells=8,
-        cell_blocks=1,
-        voxels=voxels,
-        voxel_blocks=1,
-    )
+    return small_conditional(8, cells=8, voxels=voxels)
 
 
 def small_model(**options):

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from every_model import small_conditional
 
 import descnet3d
-from descnet3d.models.conditional_network import conditional
 from descnet3d.training import finetuning
 from descnet3d.training.new_preset import train_preset
 from descnet3d.training.recipes import RECIPES
@@ -25,20 +25,7 @@ def labelled_shapes(count=8):
 def small():
     """A descriptor whose graphs are quickly traced."""
     keras.utils.set_random_seed(0)
-    network = conditional(
-        8,
-        conditions=8,
-        width=12,
-        context=8,
-        hidden=12,
-        channels=2,
-        code=12,
-        blocks=1,
-        told=8,
-        cell_blocks=1,
-        voxel_blocks=1,
-    )
-    return descnet3d.AnnealedDescriptor(network, CLASSES[:2], seed=5)
+    return descnet3d.AnnealedDescriptor(small_conditional(8), CLASSES[:2], seed=5)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from absl import flags
+from every_model import small_conditional
 
 import descnet3d
 from descnet3d.commands import cli
@@ -18,7 +19,6 @@ from descnet3d.commands import train as train_command
 from descnet3d.datasets.archives import read_archive
 from descnet3d.energy.settings import Denoising
 from descnet3d.models import networks
-from descnet3d.models.conditional_network import conditional
 from descnet3d.training import finetuning
 from descnet3d.training.phases import choose_layers
 from descnet3d.training.recipes import RECIPES, flags_of
@@ -194,10 +194,7 @@ def test_auto_begins_with_the_nearest_and_remembers_it(tmp_path, monkeypatch, ca
     shapes["slab"][:, 2:14, 2:14, 2:5] = 1
     shapes["post"][:, 6:10, 6:10, 2:14] = 1
     keras.utils.set_random_seed(0)
-    network = conditional(
-        16, conditions=8, width=12, context=8, hidden=12, channels=2, code=12, blocks=1, told=8
-    )
-    model = descnet3d.AnnealedDescriptor(network, list(shapes), seed=5)
+    model = descnet3d.AnnealedDescriptor(small_conditional(16), list(shapes), seed=5)
     model.compile(keras.optimizers.Adam(5e-3), denoising=Denoising("odds"))
     both, labels = np.concatenate(list(shapes.values())), np.repeat([0, 1], 8)
     model.fit(both, labels, batch_size=8, epochs=20, verbose=0)
