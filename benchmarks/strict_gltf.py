@@ -143,7 +143,7 @@ def _gltf_values(document: dict, binary: bytes | None, index: int) -> list[Point
 def _gltf_rows(document, binary, accessor: dict, count: int, kinds: str) -> list[Point]:
     view = _gltf_item(document, "bufferViews", accessor["bufferView"])
     buffer = _gltf_item(document, "buffers", view["buffer"])
-    data = binary
+    data = binary if view["buffer"] == 0 else None
     if "uri" in buffer:
         head, _, text = buffer["uri"].partition(",")
         check(head.startswith("data:") and head.endswith(";base64"), "data")

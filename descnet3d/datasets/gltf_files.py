@@ -89,7 +89,7 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes | None]:
     version = str(document["asset"]["version"])
     least = str(document["asset"].get("minVersion", "2.0"))
     if version.split(".")[0] != "2" or least != "2.0":
-        version = max(version, least)
+        version = version if least == "2.0" else least
         raise _GltfError(f"is glTF of version {version[:20]}, and only version 2 is read")
     for name in document.get("extensionsRequired", []):
         if name not in _READ and not name.startswith(_HARMLESS):
@@ -225,7 +225,7 @@ class _Scene:
             raise _GltfError("has positions that are not of three numbers")
         for target, weight in zip(primitive.get("targets", []), weights, strict=False):
             if weight and "POSITION" in target:
-                vertices = vertices + weight * self._accessor(target["POSITION"])
+                vertices = vertices + weight * self._shifts(target["POSITION"], len(vertices))
         if "indices" in primitive:
             corners = self._accessor(primitive["indices"], whole=True)
         else:
@@ -247,6 +247,15 @@ class _Scene:
         # Many parts may share their vertices, each using a few.
         used, local = np.unique(triangles, return_inverse=True)
         yield vertices[used], local.reshape(-1, 3)
+
+    def _shifts(self, index: Any, count: int) -> np.ndarray:
+        """By how much a morph target moves each vertex; an accessor without data is of zeros."""
+        accessor = self._item("accessors", index)
+        if (accessor["count"], accessor["type"]) != (count, "VEC3"):
+            raise _GltfError("is damaged: a morph target moves other vertices than there are")
+        if not {"bufferView", "sparse"} & accessor.keys():
+            return np.zeros((count, 3))
+        return self._accessor(index)
 
     def _accessor(self, index: Any, whole: bool = False) -> np.ndarray:
         accessor = self._item("accessors", index)
@@ -315,18 +324,18 @@ class _Scene:
             length = buffer["byteLength"]
             if not _is_whole(length) or length > _MAX_BUFFER_BYTES:
                 raise _GltfError(f"cannot be read as glTF: a buffer claims {length!r} bytes")
-            content = self._load(buffer)
+            content = self._load(buffer, index)
             if len(content) < length:
                 raise _GltfError(f"promises {length} bytes of data, and they are cut short")
             self._buffers[index] = content[:length]
         return self._buffers[index]
 
-    def _load(self, buffer: dict[str, Any]) -> bytes:
+    def _load(self, buffer: dict[str, Any], index: int) -> bytes:
         if "uri" not in buffer:
             if buffer.get("extensions"):
                 name = next(iter(buffer["extensions"]))[:60]
                 raise _GltfError(f"packs its data by {name}, which is not read")
-            if self._binary is None:
+            if self._binary is None or index != 0:  # the data of a .glb file are its first buffer's
                 raise _GltfError("promises data, and holds none")
             return self._binary
         uri = buffer["uri"]

@@ -5,6 +5,8 @@ What comes back is clean: every index is in range, no triangle is degenerate, ev
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import zlib
 from pathlib import Path
@@ -120,13 +122,14 @@ def _only_used(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray,
 
 
 def _unpacked(content: bytes) -> bytes:
-    stream = zlib.decompressobj(wbits=31)  # gzip's header
+    """All members of a gzip file, which may be several, one behind the other."""
     try:
-        unpacked = stream.decompress(content, MAX_FILE_BYTES)
-    except zlib.error as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            unpacked = file.read(MAX_FILE_BYTES + 1)
+    except EOFError as error:
+        raise ValueError("is cut short: gzip cannot unpack it whole") from error
+    except (OSError, zlib.error) as error:
         raise ValueError(f"is damaged: gzip cannot unpack it ({error})") from error
-    if not stream.eof and len(unpacked) < MAX_FILE_BYTES:
-        raise ValueError("is cut short: gzip cannot unpack it whole")
-    if not stream.eof or stream.unused_data:
-        raise ValueError("unpacks to several files, or to one that is too large")
+    if len(unpacked) > MAX_FILE_BYTES:
+        raise ValueError(f"unpacks to more than {MAX_FILE_BYTES} bytes; simplify the mesh")
     return unpacked

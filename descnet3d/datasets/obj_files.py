@@ -14,7 +14,11 @@ _PASSED_OVER = {
     b"usemap", b"maplib", b"bevel", b"c_interp", b"d_interp", b"lod", b"shadow_obj", b"trace_obj",
 }  # fmt: skip
 _CORNER = re.compile(rb"([+-]?\d{1,18})(?:/(?:[+-]?\d*)?){0,2}")
-_UNCLEAR = re.compile(rb"^[ \t]*(?:usemtl|mtllib)\b[^\n]*\\[ \t]*$", re.MULTILINE)
+# The name of a folder, and not a line that goes on; behind a blank, only lists of names go on.
+_UNCLEAR = re.compile(
+    rb"^[ \t]*(?:(?:usemtl|mtllib|usemap|maplib)\b[^\n]*|[go][ \t][^\n]*[^ \t\n])\\[ \t]*$",
+    re.MULTILINE,
+)
 
 
 def parse_obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:

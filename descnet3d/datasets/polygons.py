@@ -169,6 +169,7 @@ def without_comments(content: bytes) -> bytes:
     """
     if b"#" not in content:
         return content
-    if found := re.search(rb"\d\.?#(?:INF|IND|QNAN|SNAN)\d*", content):
-        raise ValueError(f"holds {found.group().decode('ascii')}, which is no number")
+    # Within what is a comment already, and in names as part1#INDEX, it stands for nothing.
+    if found := re.search(rb"^[^#\n]*?(\d\.?#(?:INF|IND|QNAN|SNAN)\d*)(?![A-Za-z])", content, re.M):
+        raise ValueError(f"holds {found[1].decode('ascii')}, which is no number")
     return re.sub(rb"#[^\n]*", b"", content)

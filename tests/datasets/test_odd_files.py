@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 
@@ -53,6 +54,10 @@ READ = {  # all of them are one square
     "names that are no UTF-8.obj": b"o St\xfchl\n" + (OBJ + OBJ_FACES).encode(),
     "continued by DOS.obj": (OBJ + OBJ_FACES.replace(" 3", " \\\n3")).replace("\n", "\r\n"),
     "slashes.obj": OBJ + "f 1// 2/ 3//\nf -4/1 -2//9 -1/2/3\n",
+    "names like NaN.obj": "# 1.#INF\no room1#INDEX\n" + OBJ + OBJ_FACES + "# at 1.#QNAN #1#IND\n",
+    "a list of names goes on.obj": OBJ + "g a b \\\n c\n" + OBJ_FACES,
+    "two members.off.gz": gzip.compress(OFF[:30].encode()) + gzip.compress(OFF[30:].encode()),
+    "padded.off.gz": gzip.compress(OFF.encode()) + bytes(512),
     "a bare end of lines.ply": TEXT.replace("\n", "\r"),
     "mixed ends of lines.ply": TEXT.replace("\n", "\r\n").replace("ply\r\n", "ply\n"),
     "indices that are floats.ply": TEXT.replace("uchar int", "uchar float"),
@@ -83,6 +88,10 @@ REFUSED = {
     "other file.obj": (OBJ + OBJ_FACES + "call b.obj\n", "'call b.obj'"),
     "spaced slashes.obj": (OBJ + "f 1 / 1 2 / 2 3 / 3\n", "corner is '/'"),
     "indices that are floats.obj": (OBJ + "f 1.0 2.0 3.0\n", "corner is '1.0'"),
+    "folders as a group.obj": (OBJ + "g C:\\a\\\n" + OBJ_FACES, "name that ends in a backslash"),
+    "folders as an object.obj": ("o C:\\a\\\n" + OBJ + OBJ_FACES, "name that ends in a backslash"),
+    "cut short.off.gz": (gzip.compress(OFF.encode())[:-9], "cut short"),
+    "more behind.off.gz": (gzip.compress(OFF.encode()) + b"more", "gzip cannot unpack it"),
     "minus nought.obj": (OBJ + "f -0 2 3\n", "corner 0"),
     "page of a server.obj": ("<html><body>404</body></html>", "statement that is not read"),
     "pointer of LFS.obj": ("version https://git-lfs.github.com/spec/v1\n", "not read as .obj"),
@@ -102,6 +111,9 @@ REFUSED = {
     "NaN.stl": (STL.replace("vertex 1 0 0", "vertex nan 0 0"), "NaN"),
     "big endian.stl": (stl(0, b"")[:80] + struct.pack(">I", 2) + RECORDS, "too short"),
     "one triangle less.stl": (stl(3, RECORDS), "promises 3 triangles"),
+    # Found by fuzzing: what a crash leaves of a file for which there was space already.
+    "nought for its end.stl": (STL[:-11].encode() + bytes(11), "NUL bytes stand where"),
+    "nought for a solid.stl": (2 * STL[:-11].encode() + bytes(99), "NUL bytes stand where"),
     "words behind.stl": (stl(2, RECORDS + b"the end of this file" * 5), "100 bytes follow them"),
 }  # fmt: skip
 
@@ -170,6 +182,7 @@ def gltf(**changes) -> str:
         ({"nodes": [{"mesh": 0, "skin": 0}]}, "a skin"),
         ({"nodes": [{"mesh": 0, "children": [1]}, {"children": [0]}]}, "no triangle"),
         ({"asset": {"version": "2.1", "minVersion": "2.1"}}, "version 2.1"),
+        ({"asset": {"version": "1.0"}}, "version 1.0"),
         ({"extensionsRequired": ["KHR_materials_unlit", "EXT_texture_webp"]}, (0, 0)),
         ({"extensionsRequired": ["EXT_meshopt_compression"]}, "EXT_meshopt_compression"),
         ({"extensionsRequired": ["KHR_gaussian_splatting"]}, "KHR_gaussian_splatting"),
@@ -196,3 +209,41 @@ def test_scenes_as_the_standard_has_them(tmp_path, changes, expected):
     mesh = read_mesh(path)
     assert mesh.up == "y" and len(mesh.triangles) == 2
     np.testing.assert_array_equal(mesh.vertices.min(axis=0)[:2], expected)
+
+
+def test_the_data_of_a_glb_file_are_those_of_its_first_buffer_alone(tmp_path):
+    two = [{"byteLength": 48}, {"byteLength": 48}]
+    for buffer in (0, 1):
+        views = [{"buffer": buffer, "byteLength": 48}]
+        text = gltf(buffers=two, bufferViews=views).encode()
+        text += b" " * (-len(text) % 4)
+        content = struct.pack("<I4s", len(text), b"JSON") + text
+        content += struct.pack("<I4s", 48, b"BIN\0") + PLACES.tobytes()
+        header = struct.pack("<4sII", b"glTF", 2, 12 + len(content))
+        path = write(tmp_path, "a.glb", header + content)
+        if buffer == 0:
+            assert len(read_mesh(path).triangles) == 2
+        else:
+            with pytest.raises(MeshError, match="promises data, and holds none"):
+                read_mesh(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ({**PLACE}, 1.5),
+        ({"componentType": 5126, "count": 4, "type": "VEC3"}, 1),  # zeros, by the standard
+        ({**PLACE, "count": 1}, "other vertices"),
+        ({**PLACE, "type": "SCALAR"}, "other vertices"),
+    ],
+)
+def test_a_morph_target_moves_every_vertex_by_its_own(tmp_path, target, expected):
+    part = {"attributes": {"POSITION": 0}, "mode": 6, "targets": [{"POSITION": 1}]}
+    scene = gltf(meshes=[{"primitives": [part], "weights": [0.5]}], accessors=[PLACE, target])
+    (tmp_path / "a.bin").write_bytes(PLACES.tobytes())
+    path = write(tmp_path, "a.gltf", scene)
+    if isinstance(expected, str):
+        with pytest.raises(MeshError, match=expected):
+            read_mesh(path)
+    else:
+        assert read_mesh(path).vertices.max() == expected
