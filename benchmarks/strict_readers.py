@@ -288,11 +288,16 @@ def read_stl(content: bytes) -> list[Triangle]:
     count = struct.unpack_from("<I", content, 80)[0] if len(content) >= 84 else -1
     exact = len(content) == 84 + 50 * count
     start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower()
-    if not exact and start == b"solid" and b"\0" not in content:
+    padded = content.rstrip(b"\0\x1a")
+    if not exact and start == b"solid" and b"\0" not in padded:
+        text = plain(padded)
+        if b"\0" in content:
+            tail = "".join(text.lower().split()).rpartition("endfacet")[2]
+            check("endsolid" in tail, "padding without an end before it")
         try:
-            return _stl_lines(plain(content))
+            return _stl_lines(text)
         except RefusedError:  # any blank may stand for any other
-            return _stl_words(plain(content))
+            return _stl_words(text)
     check(len(content) >= 84 + 50 * max(count, 0) and count >= 0, "cut short")
     blank = b"\0\r\n\t "
     payloads, place = [], 84

@@ -12,6 +12,8 @@ from descnet3d.datasets.polygons import parse_numbers, plain_lines
 _HEADER_BYTES = 84
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _BLANK = b"\0\r\n\t "
+_ENDED = re.compile(rb"\bend[ \t]*solid\b(?!.*\bend[ \t]*facet\b)", re.IGNORECASE | re.DOTALL)
+_LONGEST_END = 4096
 
 
 def parse_stl(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +37,9 @@ def parse_stl(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     start = content.removeprefix(b"\xef\xbb\xbf")[:512].lstrip()
     text = content.rstrip(b"\0\x1a")  # padding, and the end of a file as DOS has it
     if not is_binary and start[:5].lower() == b"solid" and b"\0" not in text:
+        # Padding follows an end; where there is none, a crash left the space and not the facets.
+        if b"\0" in content and not _ENDED.search(text[-_LONGEST_END:]):
+            raise ValueError("is damaged: NUL bytes stand where its facets end")
         points = _parse_text(plain_lines(text))
     elif size < 0:
         raise ValueError("is no .stl file, or is cut short in its header")
