@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import struct
+import urllib.parse
 from collections.abc import Callable
 
 from strict_readers import (
@@ -47,8 +48,12 @@ def read_gltf(content: bytes) -> list[Triangle]:
         nodes = document.get("nodes", [])
         children = {child for node in nodes for child in node.get("children", [])}
         roots = [index for index in range(len(nodes)) if index not in children]
-        if document.get("scenes"):
-            roots = document["scenes"][document.get("scene", 0)].get("nodes", [])
+        if document.get("scenes") or "scene" in document:
+            scene = _gltf_item(document, "scenes", document.get("scene", 0))
+            roots = scene.get("nodes", [])
+        elif not nodes:  # a library of meshes
+            nodes = [{"mesh": index} for index in range(len(document.get("meshes", [])))]
+            roots = list(range(len(nodes)))
         found: list[Triangle] = []
         waiting, seen = [(root, lambda point: point) for root in roots], set()
         while waiting:
@@ -147,7 +152,7 @@ def _gltf_rows(document, binary, accessor: dict, count: int, kinds: str) -> list
     if "uri" in buffer:
         head, _, text = buffer["uri"].partition(",")
         check(head.startswith("data:") and head.endswith(";base64"), "data")
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode(urllib.parse.unquote(text), validate=True)
     row = struct.Struct("<" + kinds)
     start, offset = view.get("byteOffset", 0), accessor.get("byteOffset", 0)
     stride, length, size = (

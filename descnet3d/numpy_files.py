@@ -259,7 +259,7 @@ def _read_header(stream, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the first axis runs fastest, and type."""
     try:
         version = npy_format.read_magic(stream)
-        length = int.from_bytes(stream.read({(1, 0): 2, (2, 0): 4}[version]), "little")
+        length = int.from_bytes(stream.read({(1, 0): 2, (2, 0): 4, (3, 0): 4}[version]), "little")
         if length > MAX_HEADER:  # numpy would read it all before it says so
             raise ValueError
         header = length.to_bytes(2, "little") + stream.read(length)

@@ -128,6 +128,8 @@ def printable(path: str | os.PathLike) -> str:
 def _place(path: Path, parts: tuple[str, ...], test_share: float) -> ShapeFile | str:
     """A file of a folder as a shape, or the reason why it is none."""
     if not _is_shape(path):
+        if not path.is_file():
+            return f"is {'a link to nothing' if path.is_symlink() else 'no file of data'}"
         ending = printable(path.suffix.lower())
         return f"ends in {ending or 'nothing'}, and no shapes are read from such files"
     folders = list(parts[:-1])

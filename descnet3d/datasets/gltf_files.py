@@ -120,7 +120,7 @@ class _Scene:
         nodes = self._document.get("nodes", [])
         children = {child for node in nodes for child in node.get("children", [])}
         roots = [index for index in range(len(nodes)) if index not in children]
-        if self._document.get("scenes"):
+        if self._document.get("scenes") or "scene" in self._document:
             roots = self._item("scenes", self._document.get("scene", 0)).get("nodes", [])
         elif not nodes:  # a library of meshes, which stand where they are
             nodes = [{"mesh": index} for index in range(len(self._document.get("meshes", [])))]
@@ -344,7 +344,7 @@ class _Scene:
             if not head.endswith(";base64"):
                 raise _GltfError("keeps its data in a way that is not read; base64 is")
             try:
-                return base64.b64decode(text, validate=True)
+                return base64.b64decode(unquote(text), validate=True)
             except binascii.Error as error:
                 raise _GltfError(f"has data that is damaged ({error})") from error
         name = unquote(uri)

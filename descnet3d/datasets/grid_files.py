@@ -86,7 +86,7 @@ def read_grid_file(path: str | os.PathLike, key: str | None = None) -> GridFile:
             kept = [name for name in _TRANSFORM_KEYS if name in archive.keys]
             found = {name: archive.read(name) for name in kept}
     is_bool = values.dtype.kind == "b"
-    values = as_occupancy(_without_channels(values), f"the occupancy in {path}")
+    values = as_occupancy(_without_channels(values, path), f"the occupancy in {path}")
     return GridFile(values.astype(bool) if is_bool else values, _transform_of(found, path))
 
 
@@ -134,7 +134,8 @@ def open_grids(path: str | os.PathLike, key: str | None = None) -> GridBatches:
     array = StreamedArray(path, key) if is_streamed else None
     shape: tuple[int, ...] = ()
     if array is not None and array.is_in_rows and 0 not in array.shape:
-        shape = _without_channels(np.broadcast_to(np.zeros((), array.dtype), array.shape)).shape
+        claimed = np.broadcast_to(np.zeros((), array.dtype), array.shape)
+        shape = _without_channels(claimed, path).shape
     if array is None or len(shape) not in (4, 5):  # in memory, or what is wrong with it
         return GridBatches.of(*read_grid_file(path, key))
     rows_a_grid = array.shape[0] // shape[0]  # one grid alone is so many rows
@@ -174,13 +175,23 @@ def _choose(key: str | None, usual: str, shapes: Mapping[str, tuple[int, ...] | 
     )
 
 
-def _without_channels(values: np.ndarray) -> np.ndarray:
+def _without_channels(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     if values.ndim == 5 and values.shape[-1] != 1 and values.shape[1] == 1:
         values = values[:, 0]
     # A batch of grids that are one voxel high looks the same; of whole shapes there is none.
     elif values.ndim == 4 and values.shape[-1] == 1 and min(values.shape[:3]) >= 8:
         values = values[..., 0]
+    elif _is_of_colours(values.shape):
+        raise ValueError(
+            f"{path} holds an array {list(values.shape)}, by its look one grid of "
+            f"{values.shape[-1]} channels; keep the channel that is occupancy"
+        )
     return values[None] if values.ndim == 3 else values
+
+
+def _is_of_colours(shape: tuple[int, ...]) -> bool:
+    """Whether an array is a cube of a few numbers a voxel, and no batch of slabs so thin."""
+    return len(shape) == 4 and len(set(shape[:3])) == 1 and shape[0] >= 8 and 2 <= shape[3] <= 4
 
 
 def _transform_of(found: Mapping[str, np.ndarray], path) -> GridTransform | None:

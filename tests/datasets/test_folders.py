@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_what_is_no_shape_is_passed_over(tmp_path):
     told = {str(Path(path).relative_to(root)): reason for path, reason in listing.passed_over}
     assert told.keys() == {"README.txt", "chair/notes.txt", "loose.off"}
     assert "no category" in told["loose.off"] and ".txt" in told["chair/notes.txt"]
+
+
+def test_what_is_no_file_is_not_called_one_of_a_wrong_ending(tmp_path):
+    root = fill(tmp_path, "chair/a.off")
+    (root / "chair" / "b.off").symlink_to("nowhere.off")
+    os.mkfifo(root / "chair" / "c.off")
+    told = [reason for _, reason in list_folder(root).passed_over]
+    assert told == ["is a link to nothing", "is no file of data"]
 
 
 def test_a_files_name_alone_decides_its_split(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import io as scipy_io
 
-from descnet3d.datasets.grid_files import read_grid_file, read_grids
+from descnet3d.datasets.grid_files import open_grids, read_grid_file, read_grids
 from descnet3d.datasets.shape_files import load_shape
 
 GRID = np.random.default_rng(0).random((8, 9, 10)) < 0.4
@@ -133,12 +133,22 @@ def test_numbers_of_any_width_and_order_are_read(tmp_path, kind, order):
         (np.argwhere(GRID), "must be a batch"),
         (GRID.ravel(), "must be a batch"),
         (np.zeros((0, 8, 8, 8)), "is empty"),
+        (np.zeros((8, 8, 8, 3), bool), "one grid of 3 channels"),
+        (np.zeros((16, 16, 16, 4)), "one grid of 4 channels"),
     ],
 )
 def test_what_is_no_occupancy_is_refused(tmp_path, values, message):
     np.save(tmp_path / "a.npy", values)
-    with pytest.raises(ValueError, match=message):
-        read_grids(tmp_path / "a.npy")
+    for read in (read_grids, open_grids):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_numpy_files_of_every_version_are_read(tmp_path, version):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array(file, GRID, version)
+    np.testing.assert_array_equal(read_grids(tmp_path / "a.npy")[0], GRID)
 
 
 @pytest.mark.parametrize("shape", [(8, 9, 10), (1, 8, 9, 10), (8, 9, 10, 1), (1, 1, 8, 9, 10)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import struct
@@ -152,6 +153,9 @@ def test_a_damaged_note_of_its_grid_damages_no_mesh(tmp_path):
 
 EYE = np.eye(4).ravel().tolist()
 PLACE = {"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"}
+DATA = "data:application/gltf-buffer;base64,"
+PLAIN = base64.b64encode(PLACES).decode()
+ESCAPED = "".join(f"%{ord(letter):02X}" for letter in PLAIN)
 
 
 def gltf(**changes) -> str:
@@ -176,6 +180,8 @@ def gltf(**changes) -> str:
         ({"nodes": []}, (0, 0)),
         ({"scenes": [{"nodes": []}, {"nodes": [0]}], "scene": 1}, (0, 0)),
         ({"scenes": [{}]}, "no triangle"),
+        ({"scene": 0}, "number 0 of 0 scenes"),
+        ({"scene": 0, "nodes": []}, "number 0 of 0 scenes"),  # found by fuzzing
         ({"scenes": [{}], "scene": 1}, "number 1 of 1 scenes"),
         ({"nodes": [{"mesh": 0, "translation": [5, 6, 0]}]}, (5, 6)),
         ({"nodes": [{"mesh": 0, "matrix": [*EYE[:12], 7, 8, 9, 1]}]}, (7, 8)),
@@ -190,6 +196,9 @@ def gltf(**changes) -> str:
         ({"buffers": [{"byteLength": 48, "uri": "%C3%BC/b%20c.bin"}]}, (0, 0)),
         ({"buffers": [{"byteLength": 48, "uri": "ü/b c.bin"}]}, (0, 0)),
         ({"buffers": [{"byteLength": 48, "uri": "../a.bin"}]}, "elsewhere"),
+        ({"buffers": [{"byteLength": 48, "uri": DATA + PLAIN}]}, (0, 0)),
+        ({"buffers": [{"byteLength": 48, "uri": DATA + ESCAPED}]}, (0, 0)),
+        ({"buffers": [{"byteLength": 48, "uri": "data:text/plain,abc"}]}, "base64 is"),
         ({"buffers": [{"byteLength": 48, "uri": "file:///a.bin"}]}, "elsewhere"),
         ({"buffers": [{"byteLength": 48, "uri": "none.bin"}]}, "not beside it"),
         ({"buffers": [{"byteLength": 52, "uri": "a.bin"}]}, "cut short"),
