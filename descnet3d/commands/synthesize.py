@@ -101,8 +101,10 @@ def _composition_of(values: flags.FlagValues) -> dict[str, Any]:
         UsageError: they say something that cannot be.
         ValueError: the file of `--where` cannot be read.
     """
-    given = {name: values[name].value for name in ("category", "where", "strength", "guidance")}
-    given = {name: value for name, value in given.items() if value is not None}
+    names = ("category", "where", "strength", "guidance")
+    given: dict[str, Any] = {
+        name: values[name].value for name in names if values[name].value is not None
+    }
     if "strength" in given and "where" not in given:
         raise UsageError("--strength is of --where, which is missing")
     if "category" in given:

@@ -89,7 +89,9 @@ def test_what_is_told_of_voxels_changes_their_odds_by_energy_too():
 def test_voxels_are_occupied_as_often_as_the_composed_odds_say(weights):
     model, odds = told_odds_model(**EXACT)
     where = np.random.default_rng(4).integers(-1, 2, SHAPE[:3])
-    made = model.synthesize(512, category=weights, where=where, strength=1.5, seed=0, batch_size=512)
+    made = model.synthesize(
+        512, category=weights, where=where, strength=1.5, seed=0, batch_size=512
+    )
     expected = sigmoid(composed_odds(odds, weights)[..., 0] + 1.5 * where)
     # Five standard errors of a share of 512 shapes, and what 40 steps leave.
     np.testing.assert_allclose(made.mean(0), expected, atol=5 * 0.5 / np.sqrt(512) + 0.02)
