@@ -23,6 +23,7 @@ from keras import ops
 
 from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import backend
+from descnet3d.energy.composition import Conditions, count_of, rows_of
 from descnet3d.energy.constraints import Constraint
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.progress import bar as progress_bar
@@ -40,8 +41,8 @@ class AnnealedSampler:
 
     Args:
         draws: what can draw the shapes X̂, by the name that the settings give it; each maps
-            positions `[n, D, H, W, 1]`, conditions `[n, c]`, levels `[n, 1]` and the guidance (None
-            for none) to shapes in model space.
+            positions `[n, D, H, W, 1]`, conditions `[n, c]` or their `Composition`, levels `[n, 1]`
+            and the guidance (None for none) to shapes in model space.
         grid: `(D, H, W)`.
         reference_std: s; occupied and empty voxels are at ±s.
         noise: where the noise comes from.
@@ -75,7 +76,7 @@ class AnnealedSampler:
         initial: np.ndarray | None = None,
         *,
         noise: np.ndarray | None = None,
-        condition: np.ndarray,
+        condition: Conditions,
     ) -> np.ndarray:
         """Chains from the first level to shapes: from given ones, or from the mean, and noise.
 
@@ -89,7 +90,7 @@ class AnnealedSampler:
             constraint: what is held of every drawn shape.
             initial: shapes in model space `[num, D, H, W, 1]`; None for the mean of all.
             noise: the first noise, `[num, D, H, W, 1]`, of unit variance; None draws it.
-            condition: what each chain's energy is conditioned on, `[num, c]`.
+            condition: what each chain's energy is conditioned on, `[num, c]` or several.
 
         Returns:
             Shapes in model space, `[num, D, H, W, 1]`.
@@ -110,9 +111,9 @@ class AnnealedSampler:
             rows, held = slice(start, start + batch_size), None
             if constraint is not None:
                 held = type(constraint)(*(ops.convert_to_tensor(each[rows]) for each in constraint))
-            told = ops.convert_to_tensor(condition[rows])
+            told = rows_of(condition, rows)
             first: Any = (
-                keras.random.normal((told.shape[0], *self.grid, 1), seed=self.noise)
+                keras.random.normal((count_of(told), *self.grid, 1), seed=self.noise)
                 if noise is None
                 else ops.convert_to_tensor(noise[rows], "float32")
             )
@@ -126,14 +127,14 @@ class AnnealedSampler:
         return np.concatenate(parts)
 
     def watch(
-        self, settings: AnnealingSettings, seed: int | None = None, *, condition: np.ndarray
+        self, settings: AnnealingSettings, seed: int | None = None, *, condition: Conditions
     ) -> Iterator[np.ndarray]:
         """The chains of `sample`, step by step: what it gives for as many shapes comes last.
 
         Args:
             settings: the schedule.
             seed: as in `sample`.
-            condition: what each chain's energy is conditioned on, `[n, c]`.
+            condition: what each chain's energy is conditioned on, `[n, c]` or several.
 
         Yields:
             Positions after each step over the share of the signal there, in model space,
@@ -142,8 +143,8 @@ class AnnealedSampler:
         self.noise.state.assign(np.array([seed_of(seed), 0], dtype="uint32"))
         levels = settings.levels()
         after = (*levels[1:], 0.0)
-        told = ops.convert_to_tensor(condition)
-        first = keras.random.normal((len(condition), *self.grid, 1), seed=self.noise)
+        told = rows_of(condition, slice(None))
+        first = keras.random.normal((count_of(told), *self.grid, 1), seed=self.noise)
         positions = self._begin(first, told, settings)
         led = self._lead(positions, zip(levels, after, strict=True), told, settings)
         for level, positions in zip(after, led, strict=True):
@@ -155,7 +156,7 @@ class AnnealedSampler:
         settings: AnnealingSettings,
         batch_size: int = 32,
         *,
-        condition: np.ndarray,
+        condition: Conditions,
     ) -> np.ndarray:
         """The first noise of chains without fresh noise that end at given shapes.
 
@@ -166,7 +167,7 @@ class AnnealedSampler:
             shapes: in model space, `[n, D, H, W, 1]`.
             settings: the schedule, without fresh noise.
             batch_size: chains at a time.
-            condition: what each chain's energy is conditioned on, `[n, c]`.
+            condition: what each chain's energy is conditioned on, `[n, c]` or several.
 
         Returns:
             As `noise` of `sample`, `[n, D, H, W, 1]`.
@@ -180,7 +181,7 @@ class AnnealedSampler:
             rows = slice(start, start + batch_size)
             positions = ops.convert_to_tensor(signal * shapes[rows] + ended, "float32")
             way = zip(levels[:-1], levels[1:], strict=True)
-            told = ops.convert_to_tensor(condition[rows])
+            told = rows_of(condition, rows)
             positions = _last(self._lead(positions, way, told, settings))
             first = signal_of(levels[-1])
             noise = positions - first * self._draw(positions, told, levels[-1], settings)

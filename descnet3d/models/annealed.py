@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -13,10 +13,11 @@ from keras import ops
 
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import AnnealedSampler, draw_levels, level_weights, signal_of
+from descnet3d.energy.composition import Category
 from descnet3d.energy.settings import AnnealingSettings, Denoising
+from descnet3d.models.composed import ComposedModel
 from descnet3d.models.conditional_energy import ConditionalEnergy
 from descnet3d.models.conditional_network import with_conditions
-from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.features import PooledResponses
 from descnet3d.models.latent_model import LatentModel
 from descnet3d.shapes import warps
@@ -24,7 +25,7 @@ from descnet3d.shapes.occupancy import as_labels
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class AnnealedDescriptor(LatentModel, EnergyBasedModel):
+class AnnealedDescriptor(LatentModel, ComposedModel):
     """An energy of noisy shapes of several categories, E(Y | c, level) = ‖Y‖²/2s² - f.
 
     At a noise-to-signal level, s = (1 - g)·`reference_std` with g = 1 / (1 + level) is the standard
@@ -119,87 +120,11 @@ class AnnealedDescriptor(LatentModel, EnergyBasedModel):
             seed=self.seed,
         )
 
-    def condition_of(self, category: str | None, count: int) -> np.ndarray:
-        """Rows that tell a category, the model's own one, or none, and no warp.
-
-        Raises:
-            ValueError: when the model knows no such category.
-        """
-        category = category or self.category
-        rows = np.zeros((count, len(self.classes) + warps.NUMBERS), np.float32)
-        if category is not None:
-            if category not in self.classes:
-                raise ValueError(
-                    f"category must be one of {', '.join(self.classes)}, but it is {category!r}."
-                )
-            rows[:, self.classes.index(category)] = 1.0
-        return rows
-
-    # --- What users ask of it ----------------------------------------------------------------
-
-    def call(self, occupancy: Any) -> Any:
-        """The energy of occupancy `[n, D, H, W]`, as a tensor `[n]`; see `energy`."""
-        positions = self.to_model_space(occupancy)
-        return self._energy_at_the_end(positions, self.category)
-
-    def energy(
-        self, shapes: Any, batch_size: int = 32, *, category: str | None = None
-    ) -> np.ndarray:
-        """E(Y | c) of each shape at the last noise level of `sampling`: the lower, the likelier.
-
-        Args:
-            shapes: occupancy in [0, 1], `[n, D, H, W]`.
-            batch_size: shapes at a time.
-            category: c; the model's own, or none, where it is not given.
-
-        Returns:
-            A float32 array `[n]`.
-
-        Raises:
-            ValueError: when the shapes are not occupancy on the model's grid, or there is no such
-                category.
-        """
-        return self._in_batches(
-            lambda positions: self._energy_at_the_end(positions, category), shapes, batch_size
-        )
-
     def _network_inputs(self, positions: Any) -> list[Any]:
         """Clean shapes on the path of the features' level, and no category."""
         count, level = ops.shape(positions)[0], self.sampling.feature_level
         condition = ops.zeros((count, len(self.classes) + warps.NUMBERS))
         return [signal_of(level) * positions, condition, ops.full((count, 1), level)]
-
-    def _energy_at_the_end(self, shapes: Any, category: str | None) -> Any:
-        """The energy of clean shapes in model space, at the middle of the last level's path."""
-        count, level = ops.shape(shapes)[0], self.sampling.last_level
-        condition = ops.repeat(self.condition_of(category, 1), count, axis=0)
-        levels = ops.full((count, 1), level)
-        return self._compiled_energy(signal_of(level) * shapes, condition, levels)
-
-    def watch(
-        self, *, category: str | None = None, seed: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """Langevin dynamics as it forms one shape, step by step.
-
-        Args:
-            category: as in `synthesize`.
-            seed: as in `synthesize`.
-
-        Yields:
-            Occupancy in [0, 1], float32 `[D, H, W]`: noise in which the shape appears. The last is
-            what `synthesize(1)` gives.
-        """
-        told = self._told(category, 1)
-        for positions in self.sampler.watch(self.sampling, seed, **told):
-            [shape] = self.to_occupancy(positions)
-            yield shape
-
-    def _told(self, category: str | None, num: int, known: bool = False) -> dict[str, Any]:
-        """The condition of each shape; all categories in turn where nothing is asked or known."""
-        if category is not None or self.category is not None or known:
-            return {"condition": self.condition_of(category, num)}
-        each = np.concatenate([self.condition_of(name, 1) for name in self.classes])
-        return {"condition": each[np.arange(num) % len(each)]}
 
     @property
     def _revision(self) -> AnnealingSettings:
@@ -219,7 +144,7 @@ class AnnealedDescriptor(LatentModel, EnergyBasedModel):
         return replace(self.sampling, fresh_noise=0.0, settle_level=0.0, random_above=math.inf)
 
     def _shapes_of(
-        self, latents: np.ndarray, category: str | None, drawn: bool, progress: bool
+        self, latents: np.ndarray, category: Category | None, drawn: bool, progress: bool
     ) -> np.ndarray:
         told = self._told(category, len(latents), known=not drawn)
         noise = latents.reshape(-1, *self.grid, 1)
@@ -229,7 +154,9 @@ class AnnealedDescriptor(LatentModel, EnergyBasedModel):
             )
         )
 
-    def _latents_of(self, shapes: np.ndarray, num_steps: int, category: str | None) -> np.ndarray:
+    def _latents_of(
+        self, shapes: np.ndarray, num_steps: int, category: Category | None
+    ) -> np.ndarray:
         told = self._told(category, len(shapes), known=True)
         positions = ops.convert_to_numpy(self.to_model_space(shapes))
         settings = self._led_by_first_noise.with_steps(num_steps)

@@ -9,6 +9,7 @@ from keras import ops
 
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import signal_of
+from descnet3d.energy.composition import Composition, summed, untold
 
 
 class ConditionalEnergy:
@@ -19,7 +20,7 @@ class ConditionalEnergy:
 
     - positions: Y, `[n, D, H, W, 1]` in model space, as the level's path has them,
     - condition: `[n, c + 6]`: categories, one-hot, or zeros where none is told; then how the shape
-      was warped (`shapes.warps`), or zeros,
+      was warped (`shapes.warps`), or zeros; or a `Composition` of several such conditions,
     - level: noise-to-signal, `[n, 1]`.
 
     Args:
@@ -38,13 +39,20 @@ class ConditionalEnergy:
 
     def score_of(self, positions: Any, condition: Any, level: Any) -> Any:
         """f(Y | c, level), `[n]`."""
-        score = self.network([positions, condition, level], training=False)
-        return ops.cast(ops.reshape(score, (-1,)), "float32")
+
+        def score(told: Any) -> Any:
+            found = self.network([positions, told, level], training=False)
+            return ops.cast(ops.reshape(found, (-1,)), "float32")
+
+        return summed(score, condition)
 
     def odds_of(self, positions: Any, condition: Any, level: Any) -> Any:
         """The odds of each voxel, `[n, D, H, W, 1]`, before its own noisy value was seen."""
-        odds = self.log_odds([positions, condition, level], training=False)
-        return ops.cast(odds, "float32")
+
+        def odds(told: Any) -> Any:
+            return ops.cast(self.log_odds([positions, told, level], training=False), "float32")
+
+        return summed(odds, condition)
 
     def energy_of(self, positions: Any, condition: Any, level: Any) -> Any:
         """E(Y | c, level), `[n]` (eq. 1)."""
@@ -63,12 +71,13 @@ class ConditionalEnergy:
         def energy(moved: Any) -> Any:
             found = self.energy_of(moved, condition, level)
             if guidance is not None:
-                untold = self.energy_of(moved, ops.zeros_like(condition), level)
-                found = found + guidance * (found - untold)
+                found = found + guidance * (found - self.energy_of(moved, nothing, level))
             return found
 
+        nothing = untold(condition)
         _, gradient = backend.value_and_input_gradient(energy, positions)
-        return self._descended(positions, gradient, level)
+        drawn = self._descended(positions, gradient, level)
+        return self._as_told(drawn, condition.told) if isinstance(condition, Composition) else drawn
 
     def drawn_by_odds(
         self, positions: Any, condition: Any, level: Any, guidance: Any = None
@@ -76,8 +85,9 @@ class ConditionalEnergy:
         """The mean of independent voxels with the field's odds, after noisy ones were seen."""
         odds = self.odds_of(positions, condition, level)
         if guidance is not None:
-            untold = self.odds_of(positions, ops.zeros_like(condition), level)
-            odds = odds + guidance * (odds - untold)
+            odds = odds + guidance * (odds - self.odds_of(positions, untold(condition), level))
+        if isinstance(condition, Composition):
+            odds = odds + condition.told
         return self.reference_std * ops.tanh(0.5 * self._posterior(odds, positions, level))
 
     # --- Learning ----------------------------------------------------------------------------
@@ -108,6 +118,12 @@ class ConditionalEnergy:
     def _descended(self, positions: Any, gradient: Any, level: Any) -> Any:
         step = spread(ops.square(self._noise_std(level)))
         return (positions - step * gradient) / spread(signal_of(level))
+
+    def _as_told(self, drawn: Any, told: Any) -> Any:
+        """Means of voxels, after log odds were told of them."""
+        limit = self.reference_std
+        odds = 2.0 * ops.arctanh(ops.clip(drawn / limit, -1.0 + 1e-6, 1.0 - 1e-6))
+        return ops.where(ops.equal(told, 0.0), drawn, limit * ops.tanh(0.5 * (odds + told)))
 
     def _posterior(self, odds: Any, positions: Any, level: Any) -> Any:
         """The odds of each voxel after its own noisy value was seen, too."""

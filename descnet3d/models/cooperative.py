@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from descnet3d.energy import backend
+from descnet3d.energy.composition import Category
 from descnet3d.energy.settings import (
     ChainSettings,
     EquilibriumMatching,
@@ -265,13 +266,15 @@ class CooperativeNet(LatentModel, DescriptorNet):
     encoding_steps = 100
 
     def _shapes_of(
-        self, latents: np.ndarray, category: str | None, drawn: bool, progress: bool
+        self, latents: np.ndarray, category: Category | None, drawn: bool, progress: bool
     ) -> np.ndarray:
         """The generator's, in one pass."""
         self._told(category, len(latents))
         return self.to_occupancy(self.space.positions_of(latents))
 
-    def _latents_of(self, shapes: np.ndarray, num_steps: int, category: str | None) -> np.ndarray:
+    def _latents_of(
+        self, shapes: np.ndarray, num_steps: int, category: Category | None
+    ) -> np.ndarray:
         """The mode of p(Z | Y): ‖Y - g(Z)‖²/2σ² + ‖Z‖²/2, minimised by L-BFGS from Z = 0."""
         self._told(category, len(shapes))
         targets = ops.convert_to_numpy(self.to_model_space(shapes))
@@ -281,7 +284,7 @@ class CooperativeNet(LatentModel, DescriptorNet):
         self,
         num: int,
         *,
-        category: str | None = None,
+        category: Category | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,

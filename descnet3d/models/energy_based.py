@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from descnet3d.arguments import require_positive_integer
+from descnet3d.energy.composition import Category
 from descnet3d.energy.constraints import BlockMeans, VisibleVoxels
 from descnet3d.models.features import PooledResponses, Pooling
 from descnet3d.models.shape_model import ShapeModel
@@ -29,7 +30,7 @@ class EnergyBasedModel(ShapeModel):
     _compiled_energy: Any
     _pooled: PooledResponses
 
-    def _told(self, category: str | None, num: int, known: bool = False) -> dict[str, Any]:
+    def _told(self, category: Category | None, num: int, known: bool = False) -> dict[str, Any]:
         """What the sampler is told of the shapes, beside how to find them.
 
         Args:
@@ -114,7 +115,7 @@ class EnergyBasedModel(ShapeModel):
         self,
         num: int,
         *,
-        category: str | None = None,
+        category: Category | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,
@@ -147,7 +148,7 @@ class EnergyBasedModel(ShapeModel):
         self,
         shapes: Any,
         *,
-        category: str | None = None,
+        category: Category | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,
@@ -186,7 +187,7 @@ class EnergyBasedModel(ShapeModel):
         occupancy: Any,
         visible: Any,
         *,
-        category: str | None = None,
+        category: Category | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,
@@ -228,7 +229,7 @@ class EnergyBasedModel(ShapeModel):
         self,
         coarse: Any,
         *,
-        category: str | None = None,
+        category: Category | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,

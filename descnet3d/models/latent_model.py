@@ -10,6 +10,7 @@ import numpy as np
 
 from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import latents as latent_vectors
+from descnet3d.energy.composition import Category
 from descnet3d.shapes.occupancy import as_occupancy
 
 
@@ -27,12 +28,14 @@ class LatentModel(ABC):
 
     @abstractmethod
     def _shapes_of(
-        self, latents: np.ndarray, category: str | None, drawn: bool, progress: bool
+        self, latents: np.ndarray, category: Category | None, drawn: bool, progress: bool
     ) -> np.ndarray:
         """Occupancy `[n, D, H, W]` of latents `[n, d]`, which were drawn, or given by the user."""
 
     @abstractmethod
-    def _latents_of(self, shapes: np.ndarray, num_steps: int, category: str | None) -> np.ndarray:
+    def _latents_of(
+        self, shapes: np.ndarray, num_steps: int, category: Category | None
+    ) -> np.ndarray:
         """Latents `[n, d]` of occupancy `[n, D, H, W]`."""
 
     def _summed(self, latents: np.ndarray) -> np.ndarray:
@@ -54,7 +57,7 @@ class LatentModel(ABC):
         num: int | None = None,
         *,
         latents: Any = None,
-        category: str | None = None,
+        category: Category | None = None,
         seed: int | None = None,
         revised: bool = False,
         progress: bool = False,
@@ -88,7 +91,7 @@ class LatentModel(ABC):
         return self.revise(shapes, category=category, seed=seed, progress=progress)
 
     def encode(
-        self, shapes: Any, *, num_steps: int | None = None, category: str | None = None
+        self, shapes: Any, *, num_steps: int | None = None, category: Category | None = None
     ) -> np.ndarray:
         """The latents of given shapes, of which `generate` makes what is nearest to them.
 
@@ -120,7 +123,7 @@ class LatentModel(ABC):
         steps: int = 9,
         *,
         path: str = "spherical",
-        category: str | None = None,
+        category: Category | None = None,
         revised: bool = False,
     ) -> np.ndarray:
         """Shapes on the way from one latent to another.
@@ -144,7 +147,7 @@ class LatentModel(ABC):
         return self.generate(latents=between, category=category, revised=revised, seed=0)
 
     def arithmetic(
-        self, a: Any, b: Any, c: Any, *, category: str | None = None, revised: bool = False
+        self, a: Any, b: Any, c: Any, *, category: Category | None = None, revised: bool = False
     ) -> np.ndarray:
         """The shape of the latents Z_a - Z_b + Z_c: what a has and b has not, added to c.
 
@@ -171,7 +174,7 @@ class LatentModel(ABC):
     def _as_latents(self, values: Any, name: str = "latents") -> np.ndarray:
         return latent_vectors.as_latents(values, self.num_latents, name)
 
-    def _as_latent(self, name: str, value: Any, category: str | None) -> np.ndarray:
+    def _as_latent(self, name: str, value: Any, category: Category | None) -> np.ndarray:
         array = np.asarray(value)
         if array.shape == (self.num_latents,):
             return self._as_latents(array[None], name)[0]

@@ -1,0 +1,110 @@
+"""Sums of energies: of several conditions, each with a weight, and of what is told of voxels.
+
+With c₀ that nothing is told, conditions c and their weights w make
+
+    E(Y | w, level) = E(Y | c₀, level) + Σ w_c (E(Y | c, level) - E(Y | c₀, level)),
+
+and the voxels' odds are summed likewise, as noise predictions are in composed diffusion (Liu et
+al., ECCV 2022). A voxel i of which log odds tᵢ are told adds -tᵢxᵢ to the energy of clean shapes,
+x in {0, 1}: its odds after all else was seen become ℓᵢ + tᵢ, and where tᵢ is infinite the voxel is
+certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+
+class Composition(NamedTuple):
+    """What chains are conditioned on, where that is more than one condition.
+
+    Attributes:
+        conditions: `[n, k, c]`; that nothing is told is one of them, where it has a weight.
+        weights: theirs, `[n, k]`; those of a chain add up to 1.
+        told: the log odds that are told of voxels, `[n, D, H, W, 1]`, or `[n, 1, 1, 1, 1]` zeros.
+    """
+
+    conditions: Any
+    weights: Any
+    told: Any
+
+
+Category = str | Mapping[str, float]  # a name, or several with a weight each
+Conditions = Any | Composition  # an array or a tensor `[n, c]`, or the sum of several
+
+
+def composed(
+    conditions: Sequence[np.ndarray], weights: Sequence[float]
+) -> np.ndarray | Composition:
+    """The sum of conditions `[n, c]`; one of weight 1 is itself.
+
+    Args:
+        conditions: what the weights belong to.
+        weights: what they add up to less than 1, or more, is the weight of nothing told.
+    """
+    left = 1.0 - float(np.sum(weights))
+    parts = [(part, weight) for part, weight in zip(conditions, weights, strict=True) if weight]
+    if abs(left) > 1e-6:
+        parts.append((np.zeros_like(conditions[0]), left))
+    if len(parts) == 1:
+        return parts[0][0]
+    count = len(conditions[0])
+    return Composition(
+        np.stack([part for part, _ in parts], axis=1),
+        np.tile(np.array([weight for _, weight in parts], np.float32), (count, 1)),
+        np.zeros((count, 1, 1, 1, 1), np.float32),
+    )
+
+
+def with_told(condition: np.ndarray | Composition, told: np.ndarray) -> Composition:
+    """The same, with log odds that are told of voxels, `[n, D, H, W, 1]`."""
+    if isinstance(condition, Composition):
+        return condition._replace(told=told)
+    return Composition(condition[:, None], np.ones((len(condition), 1), np.float32), told)
+
+
+def rows_of(condition: Conditions, rows: slice) -> Conditions:
+    """Those of some chains, as tensors."""
+    if isinstance(condition, Composition):
+        return Composition(*(ops.convert_to_tensor(each[rows]) for each in condition))
+    return ops.convert_to_tensor(condition[rows])
+
+
+def count_of(condition: Conditions) -> Any:
+    """How many chains."""
+    return (condition.weights if isinstance(condition, Composition) else condition).shape[0]
+
+
+def repeated(condition: Conditions, count: Any) -> Conditions:
+    """That of one chain, for so many."""
+    if isinstance(condition, Composition):
+        return Composition(*(ops.repeat(each, count, axis=0) for each in condition))
+    return ops.repeat(condition, count, axis=0)
+
+
+def untold(condition: Conditions) -> Any:
+    """That nothing is told, for as many chains, `[n, c]`."""
+    if isinstance(condition, Composition):
+        condition = condition.conditions[:, 0]
+    return ops.zeros_like(condition)
+
+
+def summed(function: Callable[[Any], Any], condition: Conditions) -> Any:
+    """What a function gives for conditions `[n, c]`, weighed and added up where they are several.
+
+    Args:
+        function: its values have the chains as their first axis.
+        condition: of each chain.
+    """
+    if not isinstance(condition, Composition):
+        return function(condition)
+    total: Any = 0.0
+    for index in range(condition.conditions.shape[1]):
+        values = function(condition.conditions[:, index])
+        weights = ops.reshape(condition.weights[:, index], (-1, *[1] * (len(values.shape) - 1)))
+        total = total + weights * values
+    return total
