@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "tutorials"
@@ -43,8 +44,8 @@ def links(text):
     return [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
 
 
-def test_there_are_seven_in_reading_order():
-    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(1, 8)]
+def test_there_are_eight_in_reading_order():
+    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(1, 9)]
 
 
 @every_tutorial
@@ -94,6 +95,16 @@ def test_notebook_opens_and_closes_as_all_do(name):
         f"{NAMES[other]}.ipynb" for other in (position - 1, position + 1) if 0 <= other < len(NAMES)
     }
     assert any("check" in cell["metadata"].get("tags", []) for cell in committed(name)["cells"])
+
+
+@every_tutorial
+def test_notebook_opens_with_a_picture_of_what_it_makes(name):
+    cells = committed(name)["cells"]
+    assert f"](pictures/{name}.webp)" in "".join(cells[0]["source"])
+    [opening] = [cell for cell in cells if "opening" in cell["metadata"].get("tags", [])]
+    assert any("image/png" in output.get("data", {}) for output in opening["outputs"])
+    with Image.open(TUTORIALS / "pictures" / f"{name}.webp") as picture:
+        assert min(picture.size) > 100
 
 
 def test_links_lead_somewhere():

@@ -3,6 +3,8 @@
 #
 # *Next: [2. Repair and sharpen](02_repair_and_sharpen.ipynb) · [All tutorials](README.md)*
 #
+# ![Sixteen toilets, made from noise](pictures/01_synthesise.webp)
+#
 # At the end you have: sheets of shapes that nobody drew, an animation of Langevin dynamics forming
 # them out of noise, and meshes of them in files that other programs open.
 #
@@ -52,7 +54,7 @@ model = descnet3d.load("toilet")
 shapes = model.synthesize(4 if small else 16, seed=0, num_steps=num_steps)
 print(shapes.dtype, shapes.shape, f"from {shapes.min():g} to {shapes.max():g}")
 
-# %%
+# %% tags=["opening"]
 show(shapes)
 
 # %% [markdown]

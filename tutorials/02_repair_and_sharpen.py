@@ -4,6 +4,8 @@
 # *Previous: [1. Load a pretrained model and synthesise shapes](01_synthesise.ipynb) · Next:
 # [3. Fine-tune on your own meshes](03_fine_tune_on_your_meshes.ipynb) · [All tutorials](README.md)*
 #
+# ![Beds on 16³, and on 64³](pictures/02_repair_and_sharpen.webp)
+#
 # At the end you have: a mesh with a piece torn out of it, the same mesh whole again, in its own
 # coordinates; and beds on a grid of 64³ voxels, made of beds on 16³.
 #
@@ -225,7 +227,7 @@ assert errors[0] < 0.05, "with half of the voxels known the rest is found"
 # knows no more than 32³: detail is added that no model before it has drawn, and there is no truth
 # to compare with.
 
-# %%
+# %% tags=["opening"]
 beds = descnet3d.load("bed").synthesize(1 if small else 3, seed=3, num_steps=10 if small else None)
 coarse = blocks.average((beds > 0.5).astype("float32"), 2)
 sharpener = descnet3d.load("bed", task="super_resolution")

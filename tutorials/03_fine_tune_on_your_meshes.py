@@ -5,6 +5,8 @@
 # [4. Train from scratch and see what it learns](04_train_and_look.ipynb) ·
 # [All tutorials](README.md)*
 #
+# ![Benches held out, and what the presets make](pictures/03_fine_tune_on_your_meshes.webp)
+#
 # At the end you have: a preset of a category that the package has never seen, made of a folder of
 # meshes, which `load` reads as any other.
 #
@@ -130,7 +132,7 @@ else:
 # %% [markdown]
 # ## A preset of one's own
 
-# %%
+# %% tags=["opening"]
 folder = output / "my_benches"
 print(sorted(path.name for path in folder.iterdir() if path.is_file()))
 model = descnet3d.load(folder)

@@ -4,6 +4,8 @@
 # *Previous: [3. Fine-tune on your own meshes](03_fine_tune_on_your_meshes.ipynb) · Next:
 # [5. A generator and its teacher](05_generator_and_teacher.ipynb) · [All tutorials](README.md)*
 #
+# ![Shapes of the data, and synthesised ones](pictures/04_train_and_look.webp)
+#
 # At the end you have: two models of beds on 16³ grids, trained from nothing: one by persistent
 # chains from noise, one by simulation-free pretraining; the curves of both; and a run that
 # diverges, with the reason.
@@ -168,7 +170,7 @@ figure.tight_layout()
 plt.show()
 print(f"{len(loss)} iterations: matching loss {loss[0]:.2f} → {loss[-1]:.2f}")
 
-# %%
+# %% tags=["opening"]
 show(np.concatenate([shapes[:8], made]), labels=["data"] * 8 + ["synthesised"] * 8, columns=8)
 
 # %%

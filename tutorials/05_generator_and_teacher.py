@@ -4,6 +4,8 @@
 # *Previous: [4. Train from scratch and see what it learns](04_train_and_look.ipynb) · Next:
 # [6. Features without labels](06_features_without_labels.ipynb) · [All tutorials](README.md)*
 #
+# ![Chairs that are generated, and revised](pictures/05_generator_and_teacher.webp)
+#
 # At the end you have: chairs of a generator and the same revised by its teacher, with their
 # energies; paths from chair to chair; and a chair that is a sum of others.
 #
@@ -65,7 +67,7 @@ print(f"generator:  {model.generator.count_params():,} weights, {model.num_laten
 # given shapes, contracted towards grey first so that details are decided anew. `synthesize` does
 # one after the other.
 
-# %%
+# %% tags=["opening"]
 latents = model.draw_latents(32, seed=0)
 generated = model.generate(latents=latents)
 before = model.energy(generated)

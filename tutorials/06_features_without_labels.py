@@ -4,6 +4,8 @@
 # *Previous: [5. A generator and its teacher](05_generator_and_teacher.ipynb) · Next:
 # [7. ModelNet with tfds](07_modelnet_with_tfds.ipynb) · [All tutorials](README.md)*
 #
+# ![Test shapes that are taken for others](pictures/06_features_without_labels.webp)
+#
 # At the end you have: a classifier of ten categories on features that were learnt without labels,
 # and a curve of what it is worth by how many labels it gets, beside raw voxels and an untrained
 # network.
@@ -182,7 +184,7 @@ axes.set_yticks(range(len(archive.classes)), archive.classes)
 figure.tight_layout()
 plt.show()
 
-# %%
+# %% tags=["opening"]
 wrong = np.flatnonzero(taken != truth)[:10]
 Picture.fromarray(
     view.sheet(

@@ -1,8 +1,11 @@
 # %% [markdown]
 # # 7. ModelNet with tfds
 #
-# *Previous: [6. Features without labels](06_features_without_labels.ipynb) ·
+# *Previous: [6. Features without labels](06_features_without_labels.ipynb) · Next:
+# [8. Your own category in fifteen minutes](08_your_own_category.ipynb) ·
 # [All tutorials](README.md)*
+#
+# ![What the preset makes](pictures/07_modelnet_with_tfds.webp)
 #
 # At the end you have: ModelNet10 as a tfds data set and as a voxel archive, a preset trained on one
 # of its categories, and a measurement of what a training iteration costs in time and memory, on
@@ -190,7 +193,7 @@ run = train(sofas, recipe, output / "training", callbacks=lambda *phase: [record
 print(f"{recipe.matching.steps} iterations of {recipe.batch_size} shapes in", end=" ")
 print(f"{time.monotonic() - started:.0f} s: matching loss {losses[0]:.2f} → {losses[-1]:.2f}")
 
-# %%
+# %% tags=["opening"]
 folder = run.model.save_preset(output / "my_sofas", task="synthesis", category="sofa")
 model = descnet3d.load(folder)
 made = model.synthesize(4, seed=0)
@@ -287,4 +290,4 @@ assert all(seconds > 0 and memory < 16 for seconds, memory in costs.values()), "
 #   Training now stops by itself when the matching loss collapses.
 # - JAX: training and synthesis raise an error that says so.
 #
-# *[All tutorials](README.md)*
+# *Next: [8. Your own category in fifteen minutes](08_your_own_category.ipynb)*

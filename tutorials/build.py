@@ -6,12 +6,15 @@
 
 Each `NN_name.py` here is a notebook in jupytext's percent format. It is executed in a kernel of its
 own, in this folder, and written with its outputs to `NN_name.ipynb`. With `--small` the notebooks
-take the settings that the tests use; what is committed is made without.
+take the settings that the tests use; what is committed is made without. What the cell tagged
+`opening` shows is written to `pictures/NN_name.webp`, with which the notebook opens.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import os
 import re
 import sys
@@ -22,6 +25,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 SECONDS_A_CELL = 900
@@ -115,6 +119,17 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> int:
     return len(text.encode())
 
 
+def write_opening(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes the picture that the notebook opens with: the last of the cell tagged `opening`."""
+    [cell] = [cell for cell in notebook.cells if "opening" in cell.metadata.get("tags", [])]
+    pictures = [
+        output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})
+    ]
+    path.parent.mkdir(exist_ok=True)
+    with Image.open(io.BytesIO(base64.b64decode(pictures[-1]))) as picture:
+        picture.convert("RGB").save(path, quality=80, method=6)
+
+
 def main() -> int:
     """Builds what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -138,6 +153,7 @@ def main() -> int:
         size = len(nbformat.writes(notebook).encode())
         if not options.check:
             size = write(notebook, HERE / f"{name}.ipynb")
+            write_opening(notebook, HERE / "pictures" / f"{name}.webp")
         large = size > MOST_BYTES
         failed += [name] * large
         remark = ", which is too large" if large else ""

@@ -97,12 +97,13 @@ def served(
 COMMAND = Command(
     name="demo",
     arguments=("[NAME]",),
-    summary="a page on this computer: synthesise, watch, recover, walk",
+    summary="a page on this computer: synthesise, watch, recover, paint, walk",
     description=(
         "Serves a page, to this computer alone, on which shapes are synthesised by category and "
         "seed, Langevin dynamics is watched as it forms one, a part of a mesh or grid that is "
-        "dropped is recovered, and one walks from shape to shape; all of them can be downloaded as "
-        f".glb. Files above {MOST_MEGABYTES} MB are refused. NAME is a category, the id of a "
+        "dropped is recovered, silhouettes that are painted become a shape, and one walks from "
+        "shape to shape; all of them can be downloaded as .glb. "
+        f"Files above {MOST_MEGABYTES} MB are refused. NAME is a category, the id of a "
         "preset or a folder that a training run wrote, of an annealed descriptor; the one of ten "
         "categories unless given. It needs pip install 'descnet3d[demo]'."
     ),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descnet3d.commands import demo_painting
 from descnet3d.datasets import mesh_writers
 from descnet3d.datasets.folders import SHAPE_ENDINGS
 from descnet3d.datasets.mesh_files import is_mesh_file
@@ -35,6 +36,8 @@ HIDDEN = {
     "a block of it": "block:0.3",
     "what a scanner on one side does not see": "scan",
 }
+# Whether what is painted holds, and the rest is found.
+TRUST = {"a sketch: it may change": False, "a part: it stays, and the rest is found": True}
 UP = {"as its format says": None, "z": "z", "y": "y"}
 
 
@@ -112,6 +115,32 @@ class Workshop:
             told,
         )
 
+    def finish(
+        self, paintings: Sequence[Any], category: str, holds: bool, seed: float
+    ) -> tuple[str, str, str]:
+        """What is painted, and the shape that the model makes of it, as meshes' paths; and words.
+
+        Args:
+            paintings: as in `demo_painting.hull`.
+            category: what it should be.
+            holds: whether all that is painted stays, and the rest is found (`recover`), or it is
+                moved to a shape near it (`revise`).
+            seed: chooses what is random.
+        """
+        painted = demo_painting.hull(paintings, self.model.grid[0])
+        shape, how = painted.astype(np.float32)[None], {"category": category, "seed": int(seed)}
+        if holds:
+            found = self.model.recover(shape, painted[None], **how)
+        else:
+            found = self.model.revise(shape, **how)
+        made = found[0] > 0.5
+        told = (
+            f"{int((painted & made).sum()):,} of {int(painted.sum()):,} painted voxels are kept, "
+            f"{int((made & ~painted).sum()):,} are new"
+        )
+        name = f"{category}_painted_{int(seed)}"
+        return self._mesh(shape[0], f"{name}_sketch"), self._mesh(found[0], name), told
+
     def _recovering_model(self, category: str) -> Any:
         """What is trained to recover this category, where it is at hand; else what makes shapes."""
         preset = presets.named(category, "recovery")
@@ -148,6 +177,8 @@ def blocks(workshop: Workshop) -> gradio.Blocks:
             _watching(gradio, workshop)
         with gradio.Tab("Recover"):
             _recovery(gradio, workshop)
+        with gradio.Tab("Paint"):
+            _painting(gradio, workshop)
         with gradio.Tab("Walk"):
             _walk(gradio, workshop)
     page.queue(default_concurrency_limit=1)
@@ -206,6 +237,54 @@ def _recovery(gradio: Any, workshop: Workshop) -> None:
 
     inputs = [given, category, hidden, up, seed]
     _on(gradio, button, recover, inputs, [known, stage, download, told])
+
+
+def _painting(gradio: Any, workshop: Workshop) -> None:
+    gradio.Markdown(
+        "Take the brushes, and paint what the shape looks like from two sides or three, as large "
+        "as the canvas: what all of them allow is filled, and the model makes a shape of it."
+    )
+    with gradio.Row():
+        canvases = [_canvas(gradio, label) for label in demo_painting.VIEWS]
+    with gradio.Row():
+        with gradio.Column(scale=1):
+            category = _category(gradio, workshop)
+            holds = gradio.Radio(list(TRUST), value=list(TRUST)[0], label="What is painted is")
+            seed = _seed(gradio)
+            button = gradio.Button("Make a shape of it", variant="primary")
+            told = gradio.Textbox(label="Found", interactive=False)
+        with gradio.Column(scale=1):
+            painted = _shown(gradio, "What is painted", 360)
+        with gradio.Column(scale=1):
+            stage, download = _stage(gradio, "The shape", 360)
+
+    def finish(*given: Any) -> tuple[str, str, str, str]:
+        *paintings, category, holds, seed = given
+        sketch, found, words = workshop.finish(paintings, category, TRUST[holds], seed)
+        return sketch, found, found, words
+
+    inputs = [*canvases, category, holds, seed]
+    _on(gradio, button, finish, inputs, [painted, stage, download, told])
+
+
+def _canvas(gradio: Any, label: str) -> Any:
+    side = demo_painting.CANVAS
+    blue = "#5b8dbd"  # about the color that shapes are shown in
+    return gradio.Sketchpad(
+        label=label,
+        type="numpy",
+        image_mode="RGBA",
+        sources=(),
+        transforms=(),
+        layers=False,
+        canvas_size=(side, side),
+        fixed_canvas=True,
+        height=side + 130,
+        brush=gradio.Brush(default_size=12, colors=[blue], color_mode="fixed"),
+        eraser=gradio.Eraser(default_size=12),
+        format="png",
+        buttons=[],
+    )
 
 
 def _walk(gradio: Any, workshop: Workshop) -> None:

@@ -175,7 +175,7 @@ def _publish_zoo(name: str, values: flags.FlagValues) -> None:
         called = (
             "" if added.name == Path(folder).name else f", by the id in its config, not {folder}"
         )
-        print(f"added {added}{called}")
+        print(f"added {Path(name) / added.name}{called}")
     listed = publishing.publish(Path(zoo))
     if values.shapes:  # it is a zoo already, should this be interrupted
         outputs.start_keras()
@@ -184,8 +184,9 @@ def _publish_zoo(name: str, values: flags.FlagValues) -> None:
         gallery.write(Path(zoo), listed)
     size = sum(file.size or 0 for preset in listed for file in preset.files.values())
     print(
-        f"{name}: {len(listed)} presets, {size / 1e6:.1f} MB. Any static file server can serve it "
-        f"(python -m http.server --directory {name}), and {places.VARIABLE} takes its address"
+        f"{name}: {len(listed)} preset{'s' * (len(listed) != 1)}, {size / 1e6:.1f} MB. Any static "
+        f"file server can serve it (python -m http.server --directory {name}), and "
+        f"{places.VARIABLE} takes its address"
     )
     if not gallery.has_viewer():
         print(

@@ -15,7 +15,10 @@ from descnet3d.commands.console import Command, UsageError
 from descnet3d.commands.flags import define_file_flags
 
 if TYPE_CHECKING:
+    from descnet3d.datasets.archives import VoxelArchive
     from descnet3d.datasets.shape_files import Skipped
+
+SHOWN = 8
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -49,6 +52,13 @@ def _define_flags(values: flags.FlagValues) -> None:
         0.75,
         "The longest side of a mesh, as a share of the grid's.",
         upper_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "sheet",
+        None,
+        f"An image (.png, .jpg, .webp) of the first {SHOWN} shapes of each category, to see "
+        "whether they stand upright.",
         flag_values=values,
     )
     define_file_flags(values, "the meshes")
@@ -87,6 +97,8 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
     source = Path(arguments[0])
     check_unpacked(source)
     ending = Path(values.out).suffix.lower()
+    if values.sheet is not None:
+        _check_sheet(source, values)
     if source.is_file():
         if ending not in GRID_ENDINGS:
             raise UsageError(f"--out={values.out} ends in none of {', '.join(GRID_ENDINGS)}")
@@ -97,6 +109,16 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
         raise UsageError(f"--out={values.out} must end in .npz: it holds the shapes of a folder")
     files.check_writable(values.out)
     _voxelize_folder(source, values)
+
+
+def _check_sheet(source: Path, values: flags.FlagValues) -> None:
+    from descnet3d.shapes.sheets import IMAGE_ENDINGS
+
+    if source.is_file():
+        raise UsageError("--sheet shows the shapes of a folder, and one file was given")
+    if Path(values.sheet).suffix.lower() not in IMAGE_ENDINGS:
+        raise UsageError(f"--sheet={values.sheet} ends in none of {', '.join(IMAGE_ENDINGS)}")
+    files.check_writable(values.sheet)
 
 
 def _options(values: flags.FlagValues) -> dict:
@@ -153,10 +175,33 @@ def _voxelize_folder(root: Path, values: flags.FlagValues) -> None:
     if passed_over:
         left_out += f" and {len(passed_over)} passed over (all in skipped.json)"
     print(
-        f"wrote {values.out}: {count} shapes of {len(archive.classes)} categories "
+        f"wrote {values.out}: {count} shapes of {_categories(len(archive.classes))} "
         f"({count - tests} train, {tests} test) on {values.size}³ grids, {left_out}, "
         f"in {time.perf_counter() - started:.1f} s"
     )
+    if values.sheet is not None:
+        _draw(archive, values.sheet)
+
+
+def _categories(count: int) -> str:
+    return "1 category" if count == 1 else f"{count} categories"
+
+
+def _draw(archive: VoxelArchive, path: str) -> None:
+    """A picture of the first shapes of each category."""
+    import numpy as np
+
+    from descnet3d.shapes.sheets import save_sheet
+
+    rows = []
+    for label in range(len(archive.classes)):
+        of_it = np.flatnonzero(archive.labels == label)
+        # Those to train on first.
+        rows += list(of_it[np.argsort(archive.is_test[of_it], kind="stable")][:SHOWN])
+    several = len(archive.classes) > 1
+    labels = [archive.classes[label] for label in archive.labels[rows]] if several else None
+    save_sheet(archive.occupancy[rows], path, labels=labels, columns=SHOWN, tile=120)
+    print(f"wrote {path}: look whether they stand upright, and all face the same way")
 
 
 def _tell_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
@@ -178,7 +223,7 @@ COMMAND = Command(
         "is. FOLDER may be a single file too, whose grid is written alone. Files that "
         "hold no shape are named, with the reason, here and in skipped.json beside the archive."
     ),
-    example="descnet3d voxelize my_chairs --out=my_chairs.npz --size=32",
+    example="descnet3d voxelize my_chairs --out=my_chairs.npz --sheet=my_chairs.png",
     define_flags=_define_flags,
     run=_run,
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import requests
 
-from descnet3d.commands import cli, demo, demo_page
+from descnet3d.commands import cli, demo, demo_page, demo_painting
 from descnet3d.datasets.shape_files import load_shape
 
 pytest.importorskip("gradio", reason="needs Gradio: pip install '.[demo]'")
@@ -51,12 +51,16 @@ def shown(page, selector):
 
 def press(page, tab):
     """Opens a tab, and presses its button."""
-    [chosen] = [each for each in shown(page, "button[role=tab]") if each.text == tab]
-    chosen.click()
+    open_tab(page, tab)
     [button] = wait_for(
         page, lambda: [each for each in shown(page, "button.primary") if each.text == tab]
     )
     button.click()
+
+
+def open_tab(page, tab):
+    [chosen] = [each for each in shown(page, "button[role=tab]") if each.text == tab]
+    chosen.click()
 
 
 def type_into(page, label, value):
@@ -143,6 +147,67 @@ def test_where_a_category_has_a_preset_for_recovery_it_is_taken(model, tmp_path)
     seen, whole = (load_shape(path, 32).occupancy for path in (known, found))
     assert 0 < seen.sum() < box.sum() and (whole & seen).sum() == seen.sum()
     assert "of those that were hidden are wrong" in told
+
+
+def painted(low, high):
+    """What the sketchpad gives of a rectangle, in shares of its sides, from below."""
+    layer = np.zeros((240, 240, 4), np.uint8)
+    (left, below), (right, above) = np.multiply((low, high), 240).astype(int)
+    layer[240 - above : 240 - below, left:right] = 255
+    return {"layers": [layer]}
+
+
+def test_silhouettes_make_the_largest_shape_that_has_them():
+    front, side = painted((0, 0), (1, 0.5)), painted((0, 0), (0.25, 1))
+    shape = demo_painting.hull([front, side, None], 32)
+    expected = np.zeros((32, 32, 32), bool)
+    expected[13:19, 4:28, 10:22] = True  # x of the side, y of the front, z of both; in the middle
+    np.testing.assert_array_equal(shape, expected)
+    far = painted((0, 0.5), (1, 1))  # y of what is seen from above
+    assert demo_painting.hull([None, painted((0, 0), (1, 1)), far], 32).any((0, 2)).sum() == 12
+    for wrong, said in (
+        ([front, None, {"layers": []}], "two silhouettes"),
+        ([front, painted((0, 0.6), (1, 1)), None], "no shape in common"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            demo_painting.hull(wrong, 32)
+
+
+def test_what_is_painted_with_the_mouse_becomes_a_shape(page, tmp_path):
+    open_tab(page, "Paint")
+    canvases = wait_for(page, lambda: len(shown(page, "canvas")) == 3 and shown(page, "canvas"))
+    brushes = shown(page, "button[aria-label=Brush]")
+    for canvas, brush in zip(canvases[:2], brushes, strict=False):
+        brush.click()
+        paint(page, canvas)
+    [holds] = [
+        each
+        for each in page.find_elements("css selector", "input[type=radio]")
+        if "it stays" in each.get_attribute("value")
+    ]
+    holds.click()
+    [button] = [each for each in shown(page, "button.primary") if "Make" in each.text]
+    button.click()
+    words = "painted voxels are kept"
+    wait_for(page, lambda: any(words in told(each) for each in texts(page)))
+    [said] = [told(each) for each in texts(page) if words in told(each)]
+    kept, _, painted_voxels = said.split()[:3]
+    assert kept == painted_voxels and int(kept) > 0
+    assert downloaded(page, tmp_path, "slab_painted_0.glb").sum() >= int(kept)
+    stages = wait_for(page, lambda: len(shown(page, "canvas")) == 5 and shown(page, "canvas")[3:])
+    wait_for(page, lambda: all(web.blue(stage) > 0.005 for stage in stages))
+
+
+def paint(page, canvas):
+    """A stroke down, across and up, about the middle."""
+    from selenium.webdriver import ActionChains
+
+    hand = ActionChains(page, duration=20).move_to_element_with_offset(canvas, -60, -40)
+    hand.click_and_hold()
+    for step in ((0, 80), (20, 0), (0, -80), (20, 0), (0, 80)):
+        hand.move_by_offset(*step)
+    hand.release().perform()
+    wait_for(page, lambda: web.blue(canvas) > 0.02)
 
 
 def test_one_walks_from_shape_to_shape(page, model, tmp_path):

@@ -140,6 +140,13 @@ def test_a_card_is_shown_figures_first_and_without_markdown(capsys):
     assert len(row.split()) == 8  # and three figures
 
 
+def test_what_is_added_is_told_as_the_zoo_was_named(saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    added, counted = run(capsys, "publish", "zoo", "--add=saved/lamps", "--shapes=0").splitlines()
+    assert added == "added zoo/synthesis_lamp_8, by the id in its config, not saved/lamps"
+    assert counted.startswith("zoo: 1 preset, ")
+
+
 def test_a_link_out_of_a_zoo_is_not_published(saved, tmp_path, capsys):
     secret = tmp_path / "secret"
     secret.write_text("of the user")

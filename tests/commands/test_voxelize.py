@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from descnet3d.commands import cli
 from descnet3d.datasets.archives import read_archive
@@ -67,6 +68,18 @@ def test_a_folder_becomes_an_archive(folder, capsys):
     expected = voxelize(read_mesh(folder / "tent" / "train" / "a.off"), 16)
     np.testing.assert_array_equal(archive.occupancy[3], expected.occupancy)
     assert archive.occupancy[1].sum() == 64
+
+
+def test_what_was_voxelised_can_be_looked_at(folder, capsys):
+    words = ["voxelize", "shapes", "--out=a.npz", "--size=16"]
+    assert cli.main([*words, "--sheet=a.png"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("wrote a.png: look whether")
+    with Image.open("a.png") as sheet:
+        assert sheet.width == 5 * 120  # all shapes in one row: there are fewer than fit
+    assert cli.main([*words, "--sheet=a.txt"]) == 2
+    assert cli.main(["voxelize", "shapes/blob/e.mat", "--out=e.npz", "--sheet=a.png"]) == 2
+    said = capsys.readouterr().err
+    assert "a.txt ends in none of .png" in said and "one file was given" in said
 
 
 def test_every_file_of_an_odd_folder_is_read_or_named(tmp_path, monkeypatch, capsys):
