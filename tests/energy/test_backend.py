@@ -44,3 +44,23 @@ def test_a_descent_moves_by_the_gradient_whatever_the_loss_is_scaled_by(scaled):
     )
     assert float(loss) == 14.0
     np.testing.assert_allclose(ops.convert_to_numpy(variable.value), 0.8 * start, rtol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="TensorFlow has none anyway")
+@pytest.mark.parametrize("kept", [True, False])
+def test_training_takes_subnormal_numbers_for_zero_and_leaves_others_theirs(kept):
+    import torch
+
+    variable = keras.Variable(np.ones(1, "float32"))
+    tiny = torch.tensor(1e-40)
+    torch.set_flush_denormal(not kept)
+    try:
+        seen, _ = backend.gradients(
+            lambda: (ops.sum(variable.value), float(tiny * 1.0)), [variable]
+        )
+        assert seen == 0
+        with pytest.raises(ZeroDivisionError):
+            backend.gradients(lambda: (1 / 0, None), [variable])
+        assert bool(tiny * 1.0 > 0) is kept
+    finally:
+        torch.set_flush_denormal(False)
