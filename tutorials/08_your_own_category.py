@@ -8,9 +8,9 @@
 # At the end you have: a preset of a category that was nothing but a folder of mesh files before,
 # with its figures, in a zoo of your own, where it has a page and is loaded by name.
 #
-# **Time:** some 24 core minutes, so about fifteen minutes on two idle cores, nearly all of it in one
-# command; the outputs below took 29, on a machine that had other work. **Data:** none: the meshes
-# are made here. Take a folder of yours in their place.
+# **Time on two cores:** about fifteen minutes where they have nothing else to do (some 24 core
+# minutes), nearly all of it in one command; the outputs below took 29, beside other work. **Data:**
+# none: the meshes are made here. Take a folder of yours in their place.
 #
 # Everything after the first cells is five commands. They are run here by a function that prints
 # them; in a terminal they are typed as they stand. ([Tutorial 3](03_fine_tune_on_your_meshes.ipynb)
