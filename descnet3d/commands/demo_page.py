@@ -128,11 +128,11 @@ class Workshop:
             seed: chooses what is random.
         """
         painted = demo_painting.hull(paintings, self.model.grid[0])
-        shape, how = painted.astype(np.float32)[None], {"category": category, "seed": int(seed)}
+        shape = painted.astype(np.float32)[None]
         if holds:
-            found = self.model.recover(shape, painted[None], **how)
+            found = self.model.recover(shape, painted[None], category=category, seed=int(seed))
         else:
-            found = self.model.revise(shape, **how)
+            found = self.model.revise(shape, category=category, seed=int(seed))
         made = found[0] > 0.5
         told = (
             f"{int((painted & made).sum()):,} of {int(painted.sum()):,} painted voxels are kept, "
