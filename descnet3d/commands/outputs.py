@@ -87,6 +87,20 @@ def keep_freed_memory() -> None:
         mallopt(*option)
 
 
+def check_sheet(path: str) -> None:
+    """Raise what stands in the way of a sheet, the value of `--sheet`, before anything is made.
+
+    Raises:
+        UsageError: when the ending is no image's.
+        OutputError: when the path can't be written.
+    """
+    from descnet3d.shapes.sheets import IMAGE_ENDINGS
+
+    if Path(path).suffix.lower() not in IMAGE_ENDINGS:
+        raise UsageError(f"--sheet={path} ends in none of {', '.join(IMAGE_ENDINGS)}")
+    files.check_writable(path)
+
+
 def writer(
     out: str,
     count: int,

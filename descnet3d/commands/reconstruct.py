@@ -197,7 +197,6 @@ class _Work:
     def __init__(
         self, values: flags.FlagValues, count: int, transform: GridTransform | None
     ) -> None:
-        from descnet3d import files
         from descnet3d.shapes import sheets
         from descnet3d.shapes.surfaces import open3d
 
@@ -210,10 +209,7 @@ class _Work:
             None if is_sheet else outputs.writer(values.out, count, transform=transform, form=form)
         )
         for path in self._pictures:
-            if Path(path).suffix.lower() not in sheets.IMAGE_ENDINGS:
-                known = ", ".join(sheets.IMAGE_ENDINGS)
-                raise UsageError(f"--sheet={path} ends in none of {known}")
-            files.check_writable(path)
+            outputs.check_sheet(path)
             open3d()
         self._first: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._noted = 0

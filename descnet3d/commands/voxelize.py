@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from descnet3d import files
+from descnet3d.commands import outputs
 from descnet3d.commands.console import Command, UsageError
 from descnet3d.commands.flags import define_file_flags
 
@@ -98,7 +99,9 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
     check_unpacked(source)
     ending = Path(values.out).suffix.lower()
     if values.sheet is not None:
-        _check_sheet(source, values)
+        if source.is_file():
+            raise UsageError("--sheet shows the shapes of a folder, and one file was given")
+        outputs.check_sheet(values.sheet)
     if source.is_file():
         if ending not in GRID_ENDINGS:
             raise UsageError(f"--out={values.out} ends in none of {', '.join(GRID_ENDINGS)}")
@@ -109,16 +112,6 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
         raise UsageError(f"--out={values.out} must end in .npz: it holds the shapes of a folder")
     files.check_writable(values.out)
     _voxelize_folder(source, values)
-
-
-def _check_sheet(source: Path, values: flags.FlagValues) -> None:
-    from descnet3d.shapes.sheets import IMAGE_ENDINGS
-
-    if source.is_file():
-        raise UsageError("--sheet shows the shapes of a folder, and one file was given")
-    if Path(values.sheet).suffix.lower() not in IMAGE_ENDINGS:
-        raise UsageError(f"--sheet={values.sheet} ends in none of {', '.join(IMAGE_ENDINGS)}")
-    files.check_writable(values.sheet)
 
 
 def _options(values: flags.FlagValues) -> dict:
@@ -193,14 +186,16 @@ def _draw(archive: VoxelArchive, path: str) -> None:
 
     from descnet3d.shapes.sheets import save_sheet
 
-    rows = []
+    shown = max(1, min(SHOWN, outputs.MOST_TILES // len(archive.classes)))
+    rows: list[int] = []
     for label in range(len(archive.classes)):
         of_it = np.flatnonzero(archive.labels == label)
         # Those to train on first.
-        rows += list(of_it[np.argsort(archive.is_test[of_it], kind="stable")][:SHOWN])
+        rows += list(of_it[np.argsort(archive.is_test[of_it], kind="stable")][:shown])
+    rows = rows[: outputs.MOST_TILES]
     several = len(archive.classes) > 1
     labels = [archive.classes[label] for label in archive.labels[rows]] if several else None
-    save_sheet(archive.occupancy[rows], path, labels=labels, columns=SHOWN, tile=120)
+    save_sheet(archive.occupancy[rows], path, labels=labels, columns=shown, tile=120)
     print(f"wrote {path}: look whether they stand upright, and all face the same way")
 
 

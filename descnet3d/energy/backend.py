@@ -118,7 +118,7 @@ def gradients(
 def _without_subnormal_numbers() -> Iterator[None]:
     """PyTorch on a CPU with numbers below 1e-38 taken for zero, as TensorFlow has them anyway.
 
-    Gradients have many of them, and a CPU takes ten times as long for each: an iteration, twice.
+    Gradients have many of them, and a CPU takes far longer for each: twice for an iteration.
     """
     import torch
 
