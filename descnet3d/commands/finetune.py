@@ -20,7 +20,7 @@ from descnet3d.commands.flags import (
     read_labelled_shapes,
 )
 from descnet3d.commands.outputs import start_keras
-from descnet3d.energy.tasks import TUNABLE
+from descnet3d.energy.tasks import TASKS, TUNABLE
 from descnet3d.models import preset_config
 from descnet3d.training.recipes import Recipe
 from descnet3d.zoo import presets
@@ -95,7 +95,8 @@ def _run(arguments: Sequence[str], values: flags.FlagValues) -> None:
     with torchrun.joined() as workers:
         folder = _finetuned(values, start, out, size, workers)
     if workers is None or workers.first:
-        print(f"wrote {folder}: descnet3d synthesize {folder} --out=shapes.png")
+        task = preset_config.read_config(folder)["task"]
+        print(f"wrote {folder}: descnet3d {TASKS[task].command.format(id=folder)}")
 
 
 def _finetuned(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -38,6 +38,14 @@ def _define_flags(values: flags.FlagValues) -> None:
     )
     outputs.define_flags(
         values, "A sheet shows the shapes before and after, and the truth where it is known."
+    )
+    flags.DEFINE_integer(
+        "num_samples",
+        None,
+        "How many wholes to find of each shape, samples of what it may have been, which are "
+        "written one after the other. Without it one, the best guess.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_string("sheet", None, "Where to write that sheet as well.", flag_values=values)
     define_file_flags(values, "a mesh")
@@ -103,12 +111,12 @@ def _recover(arguments: Sequence[str], values: flags.FlagValues) -> None:
             visible = ~problem.hidden
         else:
             visible = some > 0.5 if masks is None else as_visible(masks.read(rows), some.shape)
-        found = model.recover(some, visible, seed=seed, batch_size=batch_size, progress=progress)
+        how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": progress}
+        found = model.recover(some, visible, num_samples=values.num_samples, **how)
         known = np.where(visible, some, 0.0)
         nothing = np.flatnonzero(~(known > 0.5).any(axis=(1, 2, 3)))
         unseen.extend((rows.start + nothing).tolist())
-        work.note(known, found, problem)
-        return found
+        return work.note(known, found, problem)
 
     work.write(recover)
     if unseen:
@@ -148,9 +156,9 @@ def _upscale(arguments: Sequence[str], values: flags.FlagValues) -> None:
         some = shapes.read(rows)
         problem = SuperResolution(values.ratio).pose(some) if values.ratio else None
         coarse = some if problem is None or problem.coarse is None else problem.coarse
-        found = model.super_resolve(coarse, seed=seed, batch_size=batch_size, progress=progress)
-        work.note(blocks.spread(coarse, found.shape[1:]), found, problem)
-        return found
+        how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": progress}
+        found = model.super_resolve(coarse, num_samples=values.num_samples, **how)
+        return work.note(blocks.spread(coarse, model.grid), found, problem)
 
     work.write(upscale)
     work.tell("all voxels")
@@ -201,36 +209,48 @@ class _Work:
         from descnet3d.shapes.surfaces import open3d
 
         self._values, self._count = values, count
+        self._each = values.num_samples or 1  # wholes of a shape
         self._started = time.perf_counter()
         is_sheet = Path(values.out).suffix.lower() in sheets.IMAGE_ENDINGS
         self._pictures = [path for path in (values.out if is_sheet else None, values.sheet) if path]
         form = outputs.mesh_form(values)
         self._write = (
-            None if is_sheet else outputs.writer(values.out, count, transform=transform, form=form)
+            None
+            if is_sheet
+            else outputs.writer(values.out, count * self._each, transform=transform, form=form)
         )
         for path in self._pictures:
             outputs.check_sheet(path)
             open3d()
         self._first: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._noted = 0
-        self._tally: Tally | None = None
+        self._tallies: dict[str, Tally] = {}
 
-    def note(self, known: np.ndarray, found: np.ndarray, problem: Problem | None) -> None:
-        """Keeps the first for the sheet, and counts the errors of those whose truth is known."""
-        from descnet3d.evaluation.reconstruction import Tally
+    def note(self, known: np.ndarray, found: np.ndarray, problem: Problem | None) -> np.ndarray:
+        """Keeps the first for the sheet, and counts the errors of those whose truth is known.
 
+        Returns:
+            What was found, `[n, D, H, W]`, or `[n, k, D, H, W]` one after the other.
+        """
+        from descnet3d.evaluation.reconstruction import Tally, best_of
+
+        samples = found.reshape(-1, self._each, *found.shape[-3:])
         if problem is not None:
-            self._tally = self._tally or Tally()
-            self._tally.add(found, problem)
+            for index in range(self._each):
+                self._tallies.setdefault("", Tally()).add(samples[:, index], problem)
+            if self._each > 1:
+                best = self._tallies.setdefault(f", the best of {self._each}", Tally())
+                best.add(best_of(samples, problem), problem)
         some = slice(SHEET_SHAPES - self._noted)
         if self._pictures and self._noted < SHEET_SHAPES:
             truth = None if problem is None else problem.truth[some]
-            self._first.append((known[some], found[some], truth))
+            self._first.append((known[some], samples[some], truth))
             self._noted += len(self._first[-1][0])
+        return samples.reshape(-1, *found.shape[-3:])
 
     def write(self, make: Callable[[slice, int, bool], np.ndarray]) -> None:
         """Makes all, writes them, and draws the sheet."""
-        made = outputs.in_batches(self._count, self._values.seed, make)
+        made = outputs.in_batches(self._count, self._values.seed, make, self._each)
         written: list[Sequence[Path]] = []
         if self._write is not None:
             written.append(self._write(made))
@@ -238,14 +258,15 @@ class _Work:
             for _ in made:
                 pass
         written += [[path] for path in self._draw()]
-        outputs.report(written, self._count, self._started)
+        outputs.report(written, self._count * self._each, self._started)
 
     def tell(self, what: str) -> None:
         """Prints the scores, where there are any."""
         from descnet3d.evaluation import reconstruction
 
-        if self._tally is not None:
-            print(reconstruction.scores_by_name({what: self._tally.scores()}))
+        if self._tallies:
+            scores = {what + of: tally.scores() for of, tally in self._tallies.items()}
+            print(reconstruction.scores_by_name(scores))
 
     def _draw(self) -> list[Path]:
         if not self._pictures:

@@ -19,6 +19,7 @@ from descnet3d.commands.flags import (
     read_labelled_shapes,
 )
 from descnet3d.commands.outputs import start_keras
+from descnet3d.energy.tasks import TASKS
 
 if TYPE_CHECKING:
     from descnet3d.training.recipes import Recipe
@@ -83,12 +84,7 @@ def _train(arguments: Sequence[str], values: flags.FlagValues) -> None:
         )
     if workers is not None and not workers.first:
         return
-    judges = recipe.task in ("features", "classification")
-    then = (
-        f"evaluate {folder} --data={values.data}"
-        if judges
-        else f"synthesize {folder} --out=shapes.png"
-    )
+    then = TASKS[recipe.task].command.format(id=folder).replace("ARCHIVE", str(values.data))
     print(f"wrote {folder}: descnet3d {then}")
 
 

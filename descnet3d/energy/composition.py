@@ -20,17 +20,20 @@ from keras import ops
 
 
 class Composition(NamedTuple):
-    """What chains are conditioned on, where that is more than one condition.
+    """What chains are conditioned on, where that is more than one condition `[n, c]`.
 
     Attributes:
         conditions: `[n, k, c]`; that nothing is told is one of them, where it has a weight.
         weights: theirs, `[n, k]`; those of a chain add up to 1.
         told: the log odds that are told of voxels, `[n, D, H, W, 1]`, or `[n, 1, 1, 1, 1]` zeros.
+        observation: what is observed of the shapes, `[n, D, H, W, 2]`, as `energy.constraints` has
+            it; None for nothing.
     """
 
     conditions: Any
     weights: Any
     told: Any
+    observation: Any = None
 
 
 Category = str | Mapping[str, float]  # a name, or several with a weight each
@@ -62,15 +65,34 @@ def composed(
 
 def with_told(condition: np.ndarray | Composition, told: np.ndarray) -> Composition:
     """The same, with log odds that are told of voxels, `[n, D, H, W, 1]`."""
+    return _as_composition(condition)._replace(told=told)
+
+
+def with_observation(condition: Conditions, observation: Any) -> Composition:
+    """The same, with what is observed of the shapes, `[n, D, H, W, 2]`."""
+    return _as_composition(condition)._replace(observation=observation)
+
+
+def observation_of(condition: Conditions) -> Any:
+    """What is observed of the shapes; None for nothing."""
+    return condition.observation if isinstance(condition, Composition) else None
+
+
+def _as_composition(condition: Conditions) -> Composition:
     if isinstance(condition, Composition):
-        return condition._replace(told=told)
-    return Composition(condition[:, None], np.ones((len(condition), 1), np.float32), told)
+        return condition
+    ones = ops.ones_like(condition[:, :1])
+    return Composition(condition[:, None], ones, ops.reshape(0.0 * ones, (-1, 1, 1, 1, 1)))
+
+
+def _each(condition: Composition, function: Callable[[Any], Any]) -> Composition:
+    return Composition(*(None if part is None else function(part) for part in condition))
 
 
 def rows_of(condition: Conditions, rows: slice) -> Conditions:
     """Those of some chains, as tensors."""
     if isinstance(condition, Composition):
-        return Composition(*(ops.convert_to_tensor(each[rows]) for each in condition))
+        return _each(condition, lambda part: ops.convert_to_tensor(part[rows]))
     return ops.convert_to_tensor(condition[rows])
 
 
@@ -82,15 +104,18 @@ def count_of(condition: Conditions) -> Any:
 def repeated(condition: Conditions, count: Any) -> Conditions:
     """That of one chain, for so many."""
     if isinstance(condition, Composition):
-        return Composition(*(ops.repeat(each, count, axis=0) for each in condition))
+        return _each(condition, lambda part: ops.repeat(part, count, axis=0))
     return ops.repeat(condition, count, axis=0)
 
 
-def untold(condition: Conditions) -> Any:
-    """That nothing is told, for as many chains, `[n, c]`."""
-    if isinstance(condition, Composition):
-        condition = condition.conditions[:, 0]
-    return ops.zeros_like(condition)
+def untold(condition: Conditions) -> Conditions:
+    """That no category is told, for as many chains; what is observed of the shapes stays."""
+    if not isinstance(condition, Composition):
+        return ops.zeros_like(condition)
+    nothing = ops.zeros_like(condition.conditions[:, 0])
+    if condition.observation is None:
+        return nothing
+    return with_observation(nothing, condition.observation)
 
 
 def summed(function: Callable[[Any], Any], condition: Conditions) -> Any:

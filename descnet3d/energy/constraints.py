@@ -1,8 +1,10 @@
 """What a task holds fixed of a shape while Langevin dynamics moves the rest.
 
 A constraint is an affine subspace of model space: `project` maps positions to their nearest point
-in it, `free` a direction to its part along it. Constraints are named tuples of tensors, so that
-compiled functions take them as arguments.
+in it, `free` a direction to its part along it. `observation` tells a network of each voxel what is
+observed: the average, in model space, of the block that it lies in, and one over the side of that
+block; both are 0 where nothing is. Constraints are named tuples of tensors, so that compiled
+functions take them as arguments.
 """
 
 from __future__ import annotations
@@ -31,6 +33,12 @@ class VisibleVoxels(NamedTuple):
         """The direction's part in the hidden voxels."""
         return ops.where(self.visible, 0.0, direction)
 
+    def observation(self, grid: tuple[int, ...]) -> Any:
+        """What a network is told, `[n, D, H, W, 2]`: blocks of one voxel."""
+        seen = ops.cast(self.visible, "float32")
+        values = ops.where(self.visible, self.values, 0.0)
+        return ops.concatenate([values, seen], axis=-1)
+
 
 class BlockMeans(NamedTuple):
     """Super-resolution: p(Y_high | Y_low), the average of every block of voxels is held.
@@ -51,6 +59,12 @@ class BlockMeans(NamedTuple):
         """The direction's part that leaves the blocks' averages as they are."""
         means = block_means(direction, self.means.shape[1:4])
         return ops.subtract(direction, expand_blocks(means, direction.shape[1:4]))
+
+    def observation(self, grid: tuple[int, ...]) -> Any:
+        """What a network is told, `[n, D, H, W, 2]`, on a fine grid."""
+        values = expand_blocks(ops.convert_to_tensor(self.means), grid)
+        fineness = self.means.shape[1] / grid[0]
+        return ops.concatenate([values, ops.full_like(values, fineness)], axis=-1)
 
 
 Constraint = VisibleVoxels | BlockMeans

@@ -167,6 +167,9 @@ class AnnealingSettings:
     guidance: Annotated[float, "how far beyond what the category changes the odds are taken"] = 0.3
     guidance_above: Annotated[float, "the level above which they are"] = 3.0
     revision_level: Annotated[float, "the level to which shapes are noised, to be revised"] = 1.0
+    reconstruction_steps: Annotated[
+        int, "how many levels, where the network is told what is observed of a shape"
+    ] = 12
     feature_level: Annotated[float, "the level of features, of shapes without noise"] = 1.0
     draw: Annotated[
         str, "what draws shapes: odds, the network's, or energy, by its gradient, fitted to them"
@@ -175,6 +178,7 @@ class AnnealingSettings:
     def __post_init__(self) -> None:
         """Refuse settings that no dynamics can run with."""
         require_positive_integer("num_steps", self.num_steps)
+        require_positive_integer("reconstruction_steps", self.reconstruction_steps)
         if not isinstance(self.settle_steps, int | np.integer) or self.settle_steps < 0:
             raise ValueError(
                 f"settle_steps must be an integer of at least 0, but it is {self.settle_steps!r}."
@@ -215,6 +219,23 @@ class AnnealingSettings:
             falling = np.insert(falling, above, [self.settle_level] * self.settle_steps)
         return falling.astype(np.float32)
 
+    def reconstructing(self, sampled: bool) -> AnnealingSettings:
+        """The schedule of shapes whose observation the network is told.
+
+        All noise is fresh, so that chains end near a mode of what is left open; where they shall be
+        `sampled`, so much of it as the exact reverse diffusion draws.
+        """
+        ratio = (self.last_level / self.first_level) ** (1 / max(self.reconstruction_steps - 1, 1))
+        return replace(
+            self,
+            num_steps=self.reconstruction_steps,
+            fresh_noise=math.sqrt(1.0 - ratio**2) if sampled else 1.0,
+            settle_level=0.0,
+            settle_steps=0,
+            random_above=math.inf,
+            guidance=0.0,
+        )
+
     def with_steps(self, num_steps: int) -> AnnealingSettings:
         """The same with so many levels, and as large a share of steps that settle."""
         settle_steps = round(self.settle_steps * num_steps / self.num_steps)
@@ -244,6 +265,9 @@ class Denoising(Settings):
     ] = 0.5
     untold: Annotated[float, "the share of shapes whose category is not told"] = 0.1
     warped: Annotated[float, "the share of shapes that are slightly scaled and shifted"] = 0.5
+    observed: Annotated[
+        float, "the share of shapes of which voxels or averages of blocks are told"
+    ] = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings without a meaning."""
@@ -252,5 +276,5 @@ class Denoising(Settings):
         for name in ("level_median", "level_spread"):
             _require_number(self, name, positive=True)
         _require_number(self, "fine_weight")
-        for name in ("untold", "warped"):
+        for name in ("untold", "warped", "observed"):
             _require_share(self, name)

@@ -128,6 +128,7 @@ class Task(NamedTuple):
         prefix: how the ids of its presets begin.
         description: what the card says of a preset of it, given `category` and `classes`.
         picture: what the sheet of a preset shows.
+        command: what is typed to use one, given `id`; `ARCHIVE` are shapes to judge by.
         steps: the settings of a recipe of which one at least has to be positive.
         condition: what is known of a shape; None where nothing is.
         baselines: what its errors are measured beside (`evaluation.reconstruction.BASELINES`).
@@ -140,6 +141,7 @@ class Task(NamedTuple):
     prefix: str
     description: str
     picture: str
+    command: str
     steps: tuple[str, ...] = ("matching_steps", "likelihood_steps", "denoising_steps")
     condition: type[Condition] | None = None
     baselines: tuple[str, ...] = ()
@@ -154,6 +156,7 @@ _TASKS = (
         prefix="synthesis",
         description="A 3D DescriptorNet that synthesises: {category}.",
         picture="shapes that this preset synthesised",
+        command="synthesize {id} --num=16 --out=shapes.png",
         fine_tuning={"matching_steps": 4000, "matching_learning_rate": 1e-3},
         # The shapes of a generator, revised by the descriptor that has taught it.
         instead=("cooperative",),
@@ -163,6 +166,7 @@ _TASKS = (
         prefix="recovery",
         description="A 3D DescriptorNet that recovers hidden voxels: {category}.",
         picture="test shapes with hidden voxels, as recovered, and whole",
+        command="recover {id} --input=damaged.off --visible=occupied --out=whole.obj",
         condition=Recovery,
         baselines=("mean training shape", "nearest training shape"),
         fine_tuning={"matching_steps": 1800, "matching_learning_rate": 5e-4},
@@ -172,6 +176,7 @@ _TASKS = (
         prefix="superres",
         description="A 3D DescriptorNet that refines coarse shapes: {category}.",
         picture="coarse test shapes, as refined, and the truth",
+        command="upscale {id} --input=coarse.npz --out=fine.png",
         condition=SuperResolution,
         baselines=("nearest up-scaling", "trilinear up-scaling", "nearest training shape"),
         fine_tuning={"matching_steps": 1800, "matching_learning_rate": 5e-4},
@@ -182,6 +187,7 @@ _TASKS = (
         description="A 3D DescriptorNet that synthesises with a generator that it has taught: "
         "{category}.",
         picture="shapes of the generator, the same revised, and paths between two",
+        command="generate {id} --num=64 --out=shapes.png",
         steps=("generator_steps", "cooperation_steps"),
         fine_tuning={"matching_steps": 2000, "matching_learning_rate": 1e-3},
     ),
@@ -191,6 +197,7 @@ _TASKS = (
         description="A logistic regression on what a 3D DescriptorNet, trained without labels, "
         "sees in shapes; its categories: {classes}.",
         picture=_MISJUDGED,
+        command="evaluate {id} --data=ARCHIVE",
     ),
     Task(
         name="classification",
@@ -198,6 +205,7 @@ _TASKS = (
         description="A supervised 3D CNN, by which generated shapes are judged; its categories: "
         "{classes}.",
         picture=_MISJUDGED,
+        command="evaluate {id} --data=ARCHIVE",
         steps=("classifier_steps",),
     ),
 )

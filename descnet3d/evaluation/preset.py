@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from descnet3d.datasets.archives import VoxelArchive
 from descnet3d.energy.tasks import Condition, condition_of
 from descnet3d.evaluation import classification, reconstruction
@@ -118,10 +120,11 @@ def _ask(
 ) -> Finding:
     """What an energy does on a condition, or without any."""
     category = category or str(model.preset.get("category", ""))
-    if condition is not None:
-        return _reconstruct(model, condition, archive, category, seed, progress)
-    classifier = presets.reference_classifier(archive.classes, model.grid)
     of_all = category == model.preset.get("category") and model.preset.get("categories")
+    if condition is not None:
+        of = None if of_all else category
+        return _reconstruct(model, condition, archive, of, seed, progress)
+    classifier = presets.reference_classifier(archive.classes, model.grid)
     reference = Reference(archive, None if of_all else category, classifier)
     if isinstance(model, CooperativeNet):
         columns, latents = evaluate_cooperation(
@@ -148,7 +151,7 @@ def _reconstruct(
     model: EnergyBasedModel,
     condition: Condition,
     archive: VoxelArchive,
-    category: str,
+    category: str | None,
     seed: int,
     progress: bool,
 ) -> Finding:
@@ -157,11 +160,14 @@ def _reconstruct(
         model, condition, archive, category, seed=seed, progress=progress
     )
     figures = {name: asdict(row) for name, row in rows.items()}
-    own = archive.is_test & (archive.labels == archive.classes.index(category))
-    shown = archive.occupancy[own][:SHEET_COLUMNS]
+    shapes, labels = archive.occupancy[archive.is_test], archive.labels[archive.is_test]
+    if category is None:
+        shown = shapes[np.unique(labels, return_index=True)[1]]  # one of each
+    else:
+        shown = shapes[labels == archive.classes.index(category)]
     return Finding(
         {"scores": figures.pop("this model"), "baselines": figures},
         [f"--seed={seed}"],
         reconstruction.scores_by_name(rows),
-        lambda path: save_model_sheet(model, condition, shown, path),
+        lambda path: save_model_sheet(model, condition, shown[:SHEET_COLUMNS], path),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -11,6 +12,7 @@ from scipy import ndimage
 from descnet3d.datasets.archives import VoxelArchive, find_label
 from descnet3d.energy.tasks import Condition, Problem, task_of
 from descnet3d.evaluation import shape_distances
+from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.shapes import blocks
 from descnet3d.tables import table
@@ -78,6 +80,24 @@ class Tally:
         )
 
 
+def best_of(samples: np.ndarray, problem: Problem) -> np.ndarray:
+    """Of several wholes of each shape the one with the highest IoU over the hidden voxels.
+
+    Args:
+        samples: occupancy, `[n, k, D, H, W]`.
+        problem: that they were found of.
+
+    Returns:
+        `[n, D, H, W]`.
+    """
+    hidden, truth = problem.hidden[:, None], problem.truth[:, None] > shape_distances.THRESHOLD
+    one = samples > shape_distances.THRESHOLD
+    both = (one & truth & hidden).sum(axis=(2, 3, 4))
+    either = ((one | truth) & hidden).sum(axis=(2, 3, 4))
+    best = np.where(either > 0, both / np.maximum(either, 1), 1.0).argmax(axis=1)
+    return samples[np.arange(len(samples)), best]
+
+
 def score(found: np.ndarray, problem: Problem) -> ReconstructionScores:
     """The scores of what was found, `[n, D, H, W]` in [0, 1]."""
     tally = Tally()
@@ -135,7 +155,7 @@ def evaluate_reconstruction(
     model: EnergyBasedModel,
     condition: Condition,
     archive: VoxelArchive,
-    category: str,
+    category: str | None,
     *,
     seed: int = 0,
     progress: bool = False,
@@ -146,7 +166,7 @@ def evaluate_reconstruction(
         model: a descriptor.
         condition: what is known of the shapes.
         archive: shapes with their official split.
-        category: which of them.
+        category: which of them; None for all, of a model of several that is told each.
         seed: chooses the hidden voxels, and what is random in the model.
         progress: whether to show a progress bar.
 
@@ -156,6 +176,24 @@ def evaluate_reconstruction(
     Raises:
         ValueError: when the archive lacks the category, or has other grids than the model.
     """
+    tallies: dict[str, Tally] = {}
+    for name in archive.classes if category is None else [category]:
+        asked = model if category is not None else cast(AnnealedDescriptor, model).bound_to(name)
+        problem, found = _of_category(asked, condition, archive, name, seed, progress)
+        for row, shapes in found.items():
+            tallies.setdefault(row, Tally()).add(shapes, problem)
+    return {row: tally.scores() for row, tally in tallies.items()}
+
+
+def _of_category(
+    model: EnergyBasedModel,
+    condition: Condition,
+    archive: VoxelArchive,
+    category: str,
+    seed: int,
+    progress: bool,
+) -> tuple[Problem, dict[str, np.ndarray]]:
+    """The problems of a category's test shapes, and what each way to solve them finds."""
     label = find_label(category, archive.classes, "the archive")
     own = archive.labels == label
     test, training = (
@@ -175,7 +213,7 @@ def evaluate_reconstruction(
     problem = condition.pose(test, seed)
     found = solve(model, condition, problem, seed=seed, progress=progress)
     others = {name: BASELINES[name](problem, training) for name in task_of(condition).baselines}
-    return {name: score(each, problem) for name, each in {"this model": found, **others}.items()}
+    return problem, {"this model": found, **others}
 
 
 def scores_by_name(scores: dict[str, ReconstructionScores]) -> str:
@@ -191,14 +229,17 @@ def sheet_rows(
 
     Args:
         known: as `Problem.known`.
-        found: what was found.
+        found: what was found, `[n, D, H, W]`, or several of each shape, `[n, k, D, H, W]`.
         truth: what it should be; None where nobody knows.
         count: how many shapes.
 
     Returns:
         Shapes `[m, D, H, W]`, and a label for each.
     """
-    rows = {"before": known, "after": found, **({} if truth is None else {"truth": truth})}
+    each = found.reshape(len(found), -1, *found.shape[-3:])
+    names = ["after", *(f"or {number}" for number in range(2, each.shape[1] + 1))]
+    after = {name: each[:, index] for index, name in enumerate(names)}
+    rows = {"before": known, **after, **({} if truth is None else {"truth": truth})}
     shapes = np.concatenate([row[:count] for row in rows.values()])
     labels = [name for name, row in rows.items() for _ in row[:count]]
     return shapes, labels

@@ -13,10 +13,12 @@ from keras import ops
 
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import AnnealedSampler, draw_levels, level_weights, signal_of
-from descnet3d.energy.composition import Category
+from descnet3d.energy.composition import Category, with_observation
+from descnet3d.energy.constraints import Constraint
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.models.composed import ComposedModel
 from descnet3d.models.conditional_energy import ConditionalEnergy
+from descnet3d.models.conditional_network import observing as observing_network
 from descnet3d.models.conditional_network import with_conditions
 from descnet3d.models.features import PooledResponses
 from descnet3d.models.latent_model import LatentModel
@@ -34,9 +36,10 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
     that gets no other after it: such chains lead from noise to shape, and back.
 
     Args:
-        network: f; maps shapes `[n, D, H, W, 1]`, conditions `[n, c + 6]` and levels `[n, 1]`
-            to `[n, 1]`, and has a layer `log_odds` that gives the voxels' odds `[n, D, H, W, 1]`,
-            as `models.conditional_network.conditional` builds it.
+        network: f; maps shapes `[n, D, H, W, 1]`, conditions `[n, c + 6]`, levels `[n, 1]` and,
+            where it is told them, observations `[n, D, H, W, 2]` to `[n, 1]`, and has a layer
+            `log_odds` that gives the voxels' odds `[n, D, H, W, 1]`, as
+            `models.conditional_network.conditional` builds it.
         classes: the names of the categories.
         field: a network of the same kind, whose odds draw shapes; the network's own where None.
         voxel_mean: what is subtracted from occupancy.
@@ -99,7 +102,7 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
         bound.preset = dict(self.preset)
         return bound
 
-    def with_categories(self, names: Sequence[str]) -> Self:
+    def with_categories(self, names: Sequence[str], observing: bool = False) -> Self:
         """A model to train, which knows new categories as well, and draws what this one draws.
 
         It has one network, which begins as what draws this model's shapes; an energy is to be
@@ -108,11 +111,16 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
         Args:
             names: categories; a new one is told to the network by what the category that this
                 model is bound to is told by, or by the mean of all, until it has learned.
+            observing: whether the network is told what is observed of shapes.
+
+        Raises:
+            ValueError: when it shall be, and is a network of the user's own that is not.
         """
         new = [name for name in names if name not in self.classes]
         like = self.classes.index(self.category) if self.category else None
+        network = with_conditions(self.field or self.network, len(self.classes), len(new), like)
         return type(self)(
-            with_conditions(self.field or self.network, len(self.classes), len(new), like),
+            observing_network(network) if observing else network,
             (*self.classes, *new),
             voxel_mean=self.voxel_mean,
             reference_std=self.reference_std,
@@ -124,12 +132,37 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
         """Clean shapes on the path of the features' level, and no category."""
         count, level = ops.shape(positions)[0], self.sampling.feature_level
         condition = ops.zeros((count, len(self.classes) + warps.NUMBERS))
-        return [signal_of(level) * positions, condition, ops.full((count, 1), level)]
+        inputs = [signal_of(level) * positions, condition, ops.full((count, 1), level)]
+        if len(self.network.inputs) > 3:
+            inputs.append(ops.zeros((count, *self.grid, 2)))
+        return inputs
+
+    @property
+    def is_told_observations(self) -> bool:
+        """Whether what draws shapes is told what is observed of them, beside the projection."""
+        return len((self.field or self.network).inputs) > 3
 
     @property
     def _revision(self) -> AnnealingSettings:
         """Given shapes are noised to a level at which what they are is decided."""
         return replace(self.sampling, first_level=self.sampling.revision_level)
+
+    def _reconstructed(
+        self,
+        constraint: Constraint,
+        category: Category | None,
+        num_samples: int | None,
+        how: Mapping[str, Any],
+    ) -> np.ndarray:
+        """Positions of shapes of which so much is known; a network that is told them sees them."""
+        if not self.is_told_observations:
+            return super()._reconstructed(constraint, category, num_samples, how)
+        count = len(constraint[0])
+        observation = ops.convert_to_numpy(constraint.observation(self.grid))
+        condition = with_observation(self._composed(category, count), observation)
+        settings = self.sampling.reconstructing(sampled=num_samples is not None)
+        told: dict[str, Any] = {"constraint": constraint, "condition": condition}
+        return self.sampler.sample(count, settings, **how, **told)
 
     # --- Latents -----------------------------------------------------------------------------
 
@@ -182,6 +215,11 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
             keras_arguments: passed on to `keras.Model.compile`.
         """
         self.denoising = denoising or Denoising()
+        if self.denoising.observed and not self.is_told_observations:
+            raise ValueError(
+                "denoising.observed needs a network that is told what is observed: one that "
+                "with_categories(..., observing=True) makes, or conditional(observed=True)."
+            )
         if self.denoising.learns == "energy" and self.field is None:
             field = keras.models.clone_model(self.network)
             field.set_weights(self.network.get_weights())
@@ -224,7 +262,8 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
                 for name, axes in mirror_axes.items()
                 if name in self.classes
             }
-        return {"mirror_axes": mirror_axes, "warped": self.denoising.warped}
+        told = {"warped": self.denoising.warped, "observed": self.denoising.observed}
+        return {"mirror_axes": mirror_axes, **told}
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of descent on the denoising loss of a batch."""
@@ -255,9 +294,9 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
     ) -> tuple[Any, Any, Any, Any]:
         """Positions on the paths of a batch, their conditions and levels, and the occupancy."""
         shapes, labels = self.unpacked(data)
-        told: Any = None
+        told: dict[str, Any] = {}
         if isinstance(shapes, dict):
-            shapes, told = shapes["occupancy"], shapes.get("warps")
+            told, shapes = shapes, shapes["occupancy"]
         observed = self.observed_of(shapes)
         count = ops.shape(observed)[0]
         if labels is None:
@@ -268,11 +307,20 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
             category = ops.one_hot(ops.cast(labels, "int32"), len(self.classes), dtype="float32")
         is_told = keras.random.uniform((count, 1), seed=noise) >= untold
         category = category * ops.cast(is_told, "float32")
-        warp = ops.zeros((count, warps.NUMBERS)) if told is None else ops.cast(told, "float32")
+        warp: Any = told.get("warps")
+        warp = ops.zeros((count, warps.NUMBERS)) if warp is None else ops.cast(warp, "float32")
         condition = ops.concatenate([category, warp], axis=1)
+        if told.get("observation") is not None:
+            condition = with_observation(condition, self._in_model_space(told["observation"]))
         level = draw_levels(self.denoising, count, noise)
         positions = self.conditional.noised(observed, level, noise)
         return positions, condition, level, observed + self.voxel_mean
+
+    def _in_model_space(self, observation: Any) -> Any:
+        """What is observed as occupancy, as constraints tell it."""
+        values, fineness = ops.split(ops.cast(observation, "float32"), 2, axis=-1)
+        values = ops.where(fineness > 0, values - self.voxel_mean, 0.0)
+        return ops.concatenate([values, fineness], axis=-1)
 
     # --- Saving ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from descnet3d.arguments import require_positive_integer
-from descnet3d.shapes import corruptions, warps
+from descnet3d.shapes import corruptions, observations, warps
 
 
 class VoxelBatches(keras.utils.PyDataset):
@@ -29,6 +29,8 @@ class VoxelBatches(keras.utils.PyDataset):
         labels: integers `[n]`, given out beside the shapes; None for none.
         warped: the share of labelled shapes that are slightly scaled and shifted; where it is
             positive, batches say how.
+        observed: the share of labelled shapes of which something is observed; where it is positive,
+            batches say what (`shapes.observations`).
         shuffled: whether each pass over the shapes has an order of its own, or that of the shapes.
         steps: batches an epoch, where it is not a pass over the shapes: passes go on from epoch to
             epoch, so that every shape gets its turn.
@@ -49,6 +51,7 @@ class VoxelBatches(keras.utils.PyDataset):
         corruption: str | None = None,
         labels: np.ndarray | None = None,
         warped: float = 0.0,
+        observed: float = 0.0,
         shuffled: bool = True,
         steps: int | None = None,
     ) -> None:
@@ -69,6 +72,7 @@ class VoxelBatches(keras.utils.PyDataset):
             for axis in axes:
                 self._symmetric[slice(None) if label is None else labels == label, axis] = True
         self.warped = warped
+        self.observed = observed
         self.corruption = corruption
         self.labels = labels
         self.epoch = 0
@@ -100,17 +104,25 @@ class VoxelBatches(keras.utils.PyDataset):
         for axis in range(3):
             flipped = mirrored[rows, axis] & self._symmetric[rows, axis]
             batch[flipped] = np.flip(batch[flipped], axis=axis + 1)
-        if self.warped and self.labels is not None:
-            generator = np.random.default_rng((self.seed, done, index, 1))
-            told = warps.draw_warps(len(batch), self.warped, generator)
-            return {"occupancy": warps.warp(batch, told), "warps": told}, self.labels[rows]
         if self.labels is not None:
-            return batch, self.labels[rows]
+            return self._told(batch, (self.seed, done, index)), self.labels[rows]
         if self.corruption is None:
             return batch
         generator = np.random.default_rng((self.seed, done, index))
         visible = corruptions.visible_voxels(batch, self.corruption, generator)
         return {"occupancy": batch, "visible": visible}
+
+    def _told(self, batch: np.ndarray, seed: tuple[int, ...]) -> Any:
+        """Labelled shapes, warped, and what is told of them."""
+        told = {}
+        if self.warped:
+            generator = np.random.default_rng((*seed, 1))
+            told["warps"] = warps.draw_warps(len(batch), self.warped, generator)
+            batch = warps.warp(batch, told["warps"])
+        if self.observed:
+            generator = np.random.default_rng((*seed, 2))
+            told["observation"] = observations.draw_observations(batch, self.observed, generator)
+        return {"occupancy": batch, **told} if told else batch
 
 
 def is_array(x: Any) -> bool:

@@ -9,7 +9,7 @@ from keras import ops
 
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import signal_of
-from descnet3d.energy.composition import Composition, summed, untold
+from descnet3d.energy.composition import Composition, observation_of, summed, untold
 
 
 class ConditionalEnergy:
@@ -20,7 +20,8 @@ class ConditionalEnergy:
 
     - positions: Y, `[n, D, H, W, 1]` in model space, as the level's path has them,
     - condition: `[n, c + 6]`: categories, one-hot, or zeros where none is told; then how the shape
-      was warped (`shapes.warps`), or zeros; or a `Composition` of several such conditions,
+      was warped (`shapes.warps`), or zeros; or a `Composition` of several such conditions, which
+      may say what is observed of the shapes,
     - level: noise-to-signal, `[n, 1]`.
 
     Args:
@@ -41,7 +42,7 @@ class ConditionalEnergy:
         """f(Y | c, level), `[n]`."""
 
         def score(told: Any) -> Any:
-            found = self.network([positions, told, level], training=False)
+            found = _called(self.network, positions, told, level, observation_of(condition))
             return ops.cast(ops.reshape(found, (-1,)), "float32")
 
         return summed(score, condition)
@@ -50,7 +51,8 @@ class ConditionalEnergy:
         """The odds of each voxel, `[n, D, H, W, 1]`, before its own noisy value was seen."""
 
         def odds(told: Any) -> Any:
-            return ops.cast(self.log_odds([positions, told, level], training=False), "float32")
+            found = _called(self.log_odds, positions, told, level, observation_of(condition))
+            return ops.cast(found, "float32")
 
         return summed(odds, condition)
 
@@ -99,9 +101,17 @@ class ConditionalEnergy:
         return signal * shapes + (1.0 - signal) * self.reference_std * normal
 
     def cross_entropy(self, positions: Any, condition: Any, level: Any, occupancy: Any) -> Any:
-        """Of the posterior odds of the voxels against the clean ones, per voxel, `[n]`."""
+        """Of the posterior odds of the voxels against the clean ones, per voxel, `[n]`.
+
+        Voxels that an observation leaves no doubt of count as right.
+        """
         odds = self._posterior(self.odds_of(positions, condition, level), positions, level)
-        return _means(keras.losses.binary_crossentropy(occupancy, odds, from_logits=True))
+        losses = keras.losses.binary_crossentropy(occupancy, odds, from_logits=True)
+        observation = observation_of(condition)
+        if observation is not None:
+            certain = ops.abs(observation[..., 0]) >= self.reference_std
+            losses = ops.where(certain, 0.0, losses)
+        return _means(losses)
 
     def gradient_error(self, positions: Any, condition: Any, level: Any, occupancy: Any) -> Any:
         """The mean squares between what energy and odds draw, in units of a voxel, `[n]`."""
@@ -129,6 +139,18 @@ class ConditionalEnergy:
         """The odds of each voxel after its own noisy value was seen, too."""
         own = 2.0 * signal_of(level) * self.reference_std / ops.square(self._noise_std(level))
         return odds + spread(own) * positions
+
+
+def _called(network: keras.Model, positions: Any, told: Any, level: Any, observation: Any) -> Any:
+    """What a network gives; one that is told what is observed is told of nothing where it is None.
+
+    A network that is not told samples under the projection alone.
+    """
+    inputs = [positions, told, level]
+    if len(network.inputs) > len(inputs):
+        nothing = ops.concatenate([ops.zeros_like(positions)] * 2, axis=-1)
+        inputs.append(nothing if observation is None else observation)
+    return network(inputs, training=False)
 
 
 def spread(numbers: Any) -> Any:

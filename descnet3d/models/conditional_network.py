@@ -26,6 +26,7 @@ def conditional(
     cell_blocks: int = 2,
     voxels: int = 16,
     voxel_blocks: int = 2,
+    observed: bool = False,
     reference_std: float = 0.5,
 ) -> keras.Model:
     """The log evidence of a noisy shape under independent voxels, whose odds a network draws.
@@ -60,11 +61,14 @@ def conditional(
         cell_blocks: how many blocks on cells.
         voxels: responses of a voxel; 0 leaves the odds as the patches tell them.
         voxel_blocks: how many blocks on voxels.
+        observed: whether the network is told what is observed of a shape (`energy.constraints`),
+            which patches and voxels see beside the noisy shape: f(Y | c, level, observation).
         reference_std: half the distance of an occupied from an empty voxel in model space.
 
     Returns:
         A network of shapes `[n, D, H, W, 1]`, conditions `[n, conditions]` and noise levels
-        `[n, 1]` with the score `[n, 1]` and the intermediate `log_odds` `[n, D, H, W, 1]`.
+        `[n, 1]`, and observations `[n, D, H, W, 2]` where it is told them, with the score `[n, 1]`
+        and the intermediate `log_odds` `[n, D, H, W, 1]`.
 
     Raises:
         ValueError: when patches don't fill the grid, or cells no patch.
@@ -83,11 +87,18 @@ def conditional(
     shapes = keras.Input((size, size, size, 1), name="shapes")
     condition = keras.Input((conditions,), name="condition")
     level = keras.Input((1,), name="level")
+    inputs = [shapes, condition, level]
 
     known = _known(condition, level, told)
     # What is summed over the voxels is float32 under any policy, and so is what goes into it.
     noisy = layers.Rescaling(1 / reference_std, dtype="float32", name="in_reference_units")(shapes)
-    responses = _patch_drive(noisy, (side, patch), width)
+    responses = _patch_drive(noisy, (side, patch), width, "patch")
+    seen = [noisy]
+    if observed:
+        observation = keras.Input((size, size, size, 2), name="observation")
+        inputs.append(observation)
+        seen.append(layers.Rescaling([1 / reference_std, 1.0], name="observed")(observation))
+        responses = responses + _patch_drive(seen[1], (side, patch), width, "observed")
     responses = responses + _for_patches(layers.Dense(width, name="patch_condition")(known))
     responses = layers.Activation("silu", name="patch_responses")(responses)
 
@@ -104,14 +115,15 @@ def conditional(
     # How much a voxel's own noisy value says of it: 2g/(1 - g)² = 2(1 + level)/level².
     own = ops.reshape(2.0 * (1.0 + level) / ops.square(level), (-1, 1, 1, 1, 1)) * noisy
     if voxels:
-        seen = ops.concatenate([noisy, ops.tanh(0.5 * odds), ops.tanh(0.5 * (odds + own))], axis=-1)
+        seen[1:1] = [ops.tanh(0.5 * odds), ops.tanh(0.5 * (odds + own))]
+        voxel = ops.concatenate(seen, axis=-1)
         more = _voxel_odds(
-            seen, responses, known, (side, patch), (cells, cell_blocks), (voxels, voxel_blocks)
+            voxel, responses, known, (side, patch), (cells, cell_blocks), (voxels, voxel_blocks)
         )
         odds = layers.Add(dtype="float32", name="log_odds")([odds, more])
     evidence = _log_cosh(0.5 * (odds + own)) - _log_cosh(0.5 * odds)
     score = layers.Reshape((1,), dtype="float32", name="score")(ops.sum(evidence, axis=(1, 2, 3)))
-    return keras.Model([shapes, condition, level], score, name="conditional")
+    return keras.Model(inputs, score, name="conditional")
 
 
 def with_conditions(
@@ -141,6 +153,69 @@ def with_conditions(
     return larger
 
 
+def observing(network: keras.Model) -> keras.Model:
+    """The network, told also what is observed of shapes; it makes nothing of that yet.
+
+    Args:
+        network: as `conditional` builds it.
+
+    Returns:
+        A copy that gives the same, or the network itself where it is told already.
+
+    Raises:
+        ValueError: when `conditional` did not build the network.
+    """
+    if len(network.inputs) > 3:
+        return network
+    try:
+        larger = conditional(network.input_shape[0][1], observed=True, **_sizes_of(network))
+        kernel = larger.get_layer("observed_drive").kernel
+        kernel.assign(ops.zeros_like(kernel))
+        for layer in network.layers:
+            ours = larger.get_layer(layer.name).variables if layer.variables else ()
+            for variable, theirs in zip(ours, layer.variables, strict=True):
+                value = ops.convert_to_numpy(theirs)
+                if variable.shape != value.shape:  # of voxel_drive, which sees them too
+                    value = np.pad(value, [(0, 0)] * 3 + [(0, 2), (0, 0)])
+                variable.assign(value)
+    except ValueError as error:
+        raise ValueError(
+            f"observed needs a network that models.conditional_network.conditional built: {error}"
+        ) from None
+    return larger
+
+
+def _sizes_of(network: keras.Model) -> dict[str, Any]:
+    """The arguments that `conditional` built a network with, but for its grid."""
+    names = {layer.name for layer in network.layers}
+
+    def of(name: str) -> int:
+        return network.get_layer(name).output.shape[-1] if name in names else 0
+
+    def count(prefix: str) -> int:
+        return sum(name.startswith(prefix) and name.endswith("_context") for name in names)
+
+    sizes = {
+        "width": "patch_drive",
+        "context": "block1_context",
+        "hidden": "block1_own_1",
+        "channels": "patch_channels",
+        "code": "code_2",
+        "told": "level_2",
+        "cells": "cell_drive",
+        "voxels": "voxel_drive",
+    }
+    return {
+        **{argument: of(name) for argument, name in sizes.items()},
+        "conditions": network.input_shape[1][1],
+        "patch": round(network.get_layer("patches").output.shape[-1] ** (1 / 3)),
+        "blocks": count("block"),
+        "cell_blocks": count("cell"),
+        "voxel_blocks": count("voxel"),
+        "reference_std": 1 / network.get_layer("in_reference_units").scale,
+    }
+
+
 def _known(condition: Any, level: Any, length: int) -> Any:
     """What condition and level become, `[n, length]`."""
     logarithm = ops.log(level)
@@ -153,14 +228,19 @@ def _known(condition: Any, level: Any, length: int) -> Any:
     return layers.Activation("silu", name="known")(noise + embedded)
 
 
-def _patch_drive(noisy: Any, grid: tuple[int, int], width: int) -> Any:
+def _patch_drive(voxels: Any, grid: tuple[int, int], width: int, name: str) -> Any:
     """What each patch's voxels say, `[n, p, width]`; `grid` as `_voxel_odds` takes it."""
-    (side, patch), count, volume = grid, grid[0] ** 3, grid[1] ** 3
-    patches = layers.Reshape((side, patch) * 3, name="cut")(noisy)
-    patches = layers.Permute((1, 3, 5, 2, 4, 6), name="gather")(patches)
-    patches = layers.Reshape((count, volume), name="patches")(patches)
+    (side, patch), channels = grid, voxels.shape[-1]
+    count, volume = side**3, patch**3 * channels
+    of = "" if name == "patch" else f"{name}_"
+    patches = layers.Reshape((*(side, patch) * 3, channels), name=f"{of}cut")(voxels)
+    patches = layers.Permute((1, 3, 5, 2, 4, 6, 7), name=f"{of}gather")(patches)
+    patches = layers.Reshape((count, volume), name=f"{of}patches")(patches)
     return layers.EinsumDense(
-        "npv,vw->npw", output_shape=(count, width), bias_axes="pw", name="patch_drive"
+        "npv,vw->npw",
+        output_shape=(count, width),
+        bias_axes="pw" if name == "patch" else None,
+        name=f"{name}_drive",
     )(patches)
 
 
@@ -231,7 +311,7 @@ def _voxel_odds(
     """What convolutions on cells of 2³ voxels, and on voxels, add to the odds of each voxel.
 
     Args:
-        seen: what is known of each voxel, `[n, D, H, W, 3]`.
+        seen: what is known of each voxel, `[n, D, H, W, c]`.
         of_patches: the responses of the patches, `[n, p, w]`.
         known: of condition and level.
         grid: how many patches along an axis, and their side.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from keras import ops
 
 from descnet3d.arguments import require_positive_integer
 from descnet3d.energy.composition import Category
-from descnet3d.energy.constraints import BlockMeans, VisibleVoxels
+from descnet3d.energy.constraints import BlockMeans, Constraint, VisibleVoxels
 from descnet3d.models.features import PooledResponses, Pooling
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.shapes import blocks
@@ -188,6 +188,7 @@ class EnergyBasedModel(ShapeModel):
         visible: Any,
         *,
         category: Category | None = None,
+        num_samples: int | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,
@@ -203,13 +204,16 @@ class EnergyBasedModel(ShapeModel):
                 matter.
             visible: bool, of the same shape: True where a voxel is to be believed.
             category: as in `synthesize`.
+            num_samples: how many wholes of each shape, samples of what it may have been; None for
+                one, the best guess.
             seed: as in `synthesize`.
             num_steps: as in `synthesize`.
             batch_size: as in `synthesize`.
             progress: as in `synthesize`.
 
         Returns:
-            Occupancy in [0, 1], float32 `[n, D, H, W]`; visible voxels come back untouched.
+            Occupancy in [0, 1], float32 `[n, D, H, W]`, or `[n, num_samples, D, H, W]`; visible
+            voxels come back untouched.
 
         Raises:
             ValueError: when `occupancy` isn't that on the model's grid, or `visible` not bool of
@@ -218,18 +222,19 @@ class EnergyBasedModel(ShapeModel):
         """
         shapes = as_occupancy(occupancy, "occupancy", self.grid)
         visible = as_visible(visible, shapes.shape)
+        shapes, visible = _repeated(num_samples, shapes, visible)
         values = ops.convert_to_numpy(self.to_model_space(np.where(visible, shapes, 0.0)))
         constraint = VisibleVoxels(values, visible[..., None])
-        how = seed, num_steps, batch_size, progress
-        told = self._told(category, len(shapes), known=True)
-        positions = self.sampler.sample(len(shapes), self.sampling, *how, constraint, **told)
-        return np.where(visible, shapes, self.to_occupancy(positions))
+        how = {"seed": seed, "num_steps": num_steps, "batch_size": batch_size, "progress": progress}
+        positions = self._reconstructed(constraint, category, num_samples, how)
+        return _apart(num_samples, np.where(visible, shapes, self.to_occupancy(positions)))
 
     def super_resolve(
         self,
         coarse: Any,
         *,
         category: Category | None = None,
+        num_samples: int | None = None,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int = 32,
@@ -245,14 +250,15 @@ class EnergyBasedModel(ShapeModel):
             coarse: block averages in [0, 1], `[n, d, h, w]`; the model's grid has to be the same
                 multiple of each side.
             category: as in `synthesize`.
+            num_samples: as in `recover`.
             seed: as in `synthesize`.
             num_steps: as in `synthesize`.
             batch_size: as in `synthesize`.
             progress: as in `synthesize`.
 
         Returns:
-            Occupancy in [0, 1], float32 `[n, D, H, W]`, whose blocks have exactly (to float32
-            rounding) the given averages.
+            Occupancy in [0, 1], float32 `[n, D, H, W]`, or `[n, num_samples, D, H, W]`, whose
+            blocks have exactly (to float32 rounding) the given averages.
 
         Raises:
             ValueError: when `coarse` isn't occupancy, or its grid doesn't divide the model's; or as
@@ -261,14 +267,48 @@ class EnergyBasedModel(ShapeModel):
         """
         shapes = as_occupancy(coarse, "coarse")
         blocks.require_whole(shapes.shape[1:], self.grid)
+        [shapes] = _repeated(num_samples, shapes)
         constraint = BlockMeans(ops.convert_to_numpy(self.to_model_space(shapes)))
-        how = seed, num_steps, batch_size, progress
-        told = self._told(category, len(shapes), known=True)
-        positions = self.sampler.sample(len(shapes), self.sampling, *how, constraint, **told)
+        how = {"seed": seed, "num_steps": num_steps, "batch_size": batch_size, "progress": progress}
+        positions = self._reconstructed(constraint, category, num_samples, how)
         occupancy = ops.convert_to_numpy(positions)[..., 0] + self.voxel_mean
-        return blocks.with_means(occupancy, shapes)
+        return _apart(num_samples, blocks.with_means(occupancy, shapes))
+
+    def _reconstructed(
+        self,
+        constraint: Constraint,
+        category: Category | None,
+        num_samples: int | None,
+        how: Mapping[str, Any],
+    ) -> np.ndarray:
+        """Positions of shapes of which so much is known, `[n, D, H, W, 1]`.
+
+        Args:
+            constraint: what is known, with one row a shape.
+            category: as in `synthesize`.
+            num_samples: how many of the rows are of the same shape; None where one stands for all.
+            how: seed, steps, batch size and progress, as the sampler takes them.
+        """
+        count = len(constraint[0])
+        told = self._told(category, count, known=True)
+        return self.sampler.sample(count, self.sampling, constraint=constraint, **how, **told)
 
     @property
     def _revision(self) -> Any:
         """How given shapes are revised."""
         return self.sampling
+
+
+def _repeated(num_samples: int | None, *arrays: np.ndarray) -> list[np.ndarray]:
+    """Each row so many times, one after the other."""
+    if num_samples is None:
+        return list(arrays)
+    require_positive_integer("num_samples", num_samples)
+    return [np.repeat(array, num_samples, axis=0) for array in arrays]
+
+
+def _apart(num_samples: int | None, shapes: np.ndarray) -> np.ndarray:
+    """Rows that `_repeated` made: `[n * k, D, H, W]` to `[n, k, D, H, W]`."""
+    if num_samples is None:
+        return shapes
+    return shapes.reshape(-1, num_samples, *shapes.shape[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -12,10 +13,10 @@ from keras import ops
 
 from descnet3d.energy import objectives
 from descnet3d.energy.settings import AnnealingSettings, EquilibriumMatching
-from descnet3d.energy.tasks import TUNABLE
+from descnet3d.energy.tasks import TASKS, TUNABLE
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.descriptor import DescriptorNet
-from descnet3d.models.preset_config import BOUND, read_config
+from descnet3d.models.preset_config import BOUND, folder_shared, read_config
 from descnet3d.progress import bar
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.training.recipes import RECIPES, Recipe
@@ -31,6 +32,8 @@ _ANNEALED_SHORTER: dict[str, Any] = {
     "mirror_axes": None,
 }
 _ANNEALED = ("AnnealedDescriptor", BOUND)
+# And where something is known of shapes: no energy need be fitted to the odds.
+_OBSERVING: dict[str, Any] = {"denoising_observed": 0.8, "gradient_steps": 0}
 # What a preset's own recipe decides, whatever its shapes were.
 _KEPT = ("voxel_mean", "reference_std", "network", "corruption", "ratio", "langevin_contraction")
 _JUDGED_BY = 24
@@ -189,10 +192,11 @@ def recipe_from(
         ValueError: the start cannot be fine-tuned, or a setting has no meaning.
     """
     named = presets.named(start, task or "synthesis") or presets.named(start)
-    if named is not None and task not in (None, "synthesis") and _is_annealed(named):
+    if named is not None and task == "cooperative" and _is_annealed(named):
         named = _descended_by_langevin(named)
     start = named.id if named is not None else start
-    config = read_config(presets.find(start))
+    folder = presets.find(start)
+    config = read_config(folder)
     own = config.get("task") or "synthesis"
     task = task or {"cooperative": "synthesis"}.get(own, own)
     if task not in TUNABLE or own not in TUNABLE:
@@ -200,16 +204,19 @@ def recipe_from(
             f"{start} is for {own}, and {', '.join(TUNABLE)} can be fine-tuned; classifiers and "
             "features are fitted by train"
         )
+    told = (config.get("training") or config).get("recipe") or {}
     if config["model"].get("class") in _ANNEALED:
-        if task != "synthesis":
+        if task == "cooperative":
             raise ValueError(
-                f"{start} is sampled by annealing, and goes on as synthesis, not as {task}: begin "
-                "with a preset that is not annealed."
+                f"{start} is sampled by annealing, and teaches no generator: begin with a preset "
+                "that is not annealed."
             )
-        return "annealed", _annealed(start, config["model"], changes)
+        if TASKS[task].condition is not None:
+            asked = {key: told[key] for key in ("corruption", "ratio") if key in told}
+            changes = {"task": task, **_OBSERVING, **(asked if own == task else {}), **changes}
+        return "annealed", _annealed(start, folder, config["model"], changes)
     name = task if task in RECIPES else "base"
     before = RECIPES[name]
-    told = (config.get("training") or config).get("recipe") or {}
     kept = {key: told[key] for key in _KEPT if key in told}
     kept |= {key: config["model"][key] for key in ("voxel_mean", "reference_std")}
     if own == task:
@@ -229,7 +236,7 @@ def _is_annealed(preset: Preset) -> bool:
 
 
 def _descended_by_langevin(start: Preset) -> Preset:
-    """A preset whose energy is one of clean shapes, as other tasks need it; its category's if any.
+    """A preset whose energy is one of clean shapes, as generators need it; its category's if any.
 
     Raises:
         ValueError: there is none.
@@ -246,7 +253,9 @@ def _descended_by_langevin(start: Preset) -> Preset:
     )
 
 
-def _annealed(start: str, described: dict[str, Any], changes: dict[str, Any]) -> Recipe:
+def _annealed(
+    start: str, folder: Path, described: dict[str, Any], changes: dict[str, Any]
+) -> Recipe:
     """The recipe that goes on from an annealed descriptor; its steps are those of denoising."""
     renamed = {
         "matching_steps": "denoising_steps",
@@ -256,6 +265,7 @@ def _annealed(start: str, described: dict[str, Any], changes: dict[str, Any]) ->
     if "denoising_steps" in changes:
         changes.setdefault("gradient_steps", changes["denoising_steps"] // 2)
     if "shares" in described:
-        described = read_config(presets.find(described["shares"]))["model"]
+        shared = folder_shared(folder, described["shares"], presets.find)
+        described = read_config(shared)["model"]
     recipe = replace(RECIPES["annealed"], annealing=AnnealingSettings(**described["sampling"]))
     return recipe.changed(**{**_ANNEALED_SHORTER, "start": start, **changes})

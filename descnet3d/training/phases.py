@@ -108,21 +108,22 @@ def annealed_plan(
         raise ValueError("labels are needed to train a model of categories, one a shape.")
     labels = as_labels(labels, len(shapes), len(classes))
     present = [classes[label] for label in np.unique(labels)]
+    odds, objective = recipe.denoising, recipe.denoising.objective
     keras.utils.set_random_seed(recipe.seed)
     if start is None:
         conditions = len(present) + warps.NUMBERS
         network = conditional(shapes.shape[1], conditions=conditions)
         start = AnnealedDescriptor(network, present, seed=recipe.seed)
-    model = start.with_categories(present).bound_to(present[0] if len(present) == 1 else None)
+    model = start.with_categories(present, observing=objective.observed > 0)
+    model = model.bound_to(present[0] if len(present) == 1 else None)
     model.sampling = recipe.annealing
     own = np.array([model.classes.index(classes[label]) for label in labels])
-    odds = recipe.denoising
     as_occupancy(shapes[:1], "shapes", model.grid)
 
     def learning(what: str) -> Callable[[int, int], ShapeModel]:
         def prepare(batches: int, epochs: int) -> ShapeModel:
             optimizer = _adam(recipe, odds.learning_rate, batches * epochs, beta_2=0.99)
-            model.compile(optimizer, denoising=replace(odds.objective, learns=what))
+            model.compile(optimizer, denoising=replace(objective, learns=what))
             return model
 
         return prepare

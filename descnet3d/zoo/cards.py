@@ -164,10 +164,18 @@ def _weights(config: dict[str, Any]) -> str:
     return f"those of {model['shares']}, bound to the category {model['category']}"
 
 
+_OBSERVING = (
+    "- It is told what is observed of a shape: hidden voxels and fine shapes are found on a few "
+    "levels, with all of the noise drawn anew.",
+)
+
+
 def _energy_lines(model: dict[str, Any]) -> list[str]:
     if "sampling" not in model or "pooling" in model:
         return []
     if "first_level" in model["sampling"]:
+        drawing = model.get("field") or model["network"]
+        told = len(drawing.get("config", {}).get("input_layers", ())) > 3
         return [
             "- Energy E(Y | c, level) = ‖Y‖²/2s² - f(Y | c, level), on occupancy minus "
             f"{model['voxel_mean']:.4g}, at every noise-to-signal level.",
@@ -176,6 +184,7 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
             "{settle_level}; {fresh_noise} of the noise is drawn anew at each, all of it from "
             "{settle_level} down; "
             "shapes are drawn by the {draw}.".format(**model["sampling"]),
+            *_OBSERVING[:told],
         ]
     return [
         f"- Energy E(Y) = ‖Y‖²/2s² - f(Y), s = {model['reference_std']}, on occupancy minus "

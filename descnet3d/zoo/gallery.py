@@ -36,15 +36,6 @@ _HEADLINES = {
     "nearest_iou": "IoU to the nearest",
 }
 _SHOWN = 2
-# What is typed to use a preset of each task.
-_COMMANDS = {
-    "synthesis": "descnet3d synthesize {id} --num=16 --out=shapes.png",
-    "cooperative": "descnet3d generate {id} --num=64 --out=shapes.png",
-    "recovery": "descnet3d recover {id} --input=damaged.off --visible=occupied --out=whole.obj",
-    "super_resolution": "descnet3d upscale {id} --input=coarse.npz --out=fine.png",
-    "classification": "descnet3d evaluate {id} --data=ARCHIVE",
-    "features": "descnet3d evaluate {id} --data=ARCHIVE",
-}
 
 
 def has_viewer() -> bool:
@@ -127,7 +118,7 @@ def _described(zoo: Path, preset: Preset) -> dict[str, Any]:
         "description": config.get("description") or f"A preset of {preset.category}.",
         "facts": [f"grid {grid}", f"{preset.parameters:,} parameters", weights],
         "load": f'descnet3d.load("{preset.id}")',
-        "command": _COMMANDS[preset.task].format(id=preset.id) if preset.task in _COMMANDS else "",
+        "command": "descnet3d " + TASKS[preset.task].command.format(id=preset.id),
         "shapes": shapes,
         "legend": "Shapes of seed 0, none of them chosen"
         if preset.task in ("synthesis", "cooperative")

@@ -11,6 +11,7 @@ from descnet3d.datasets.grid_files import read_grids, write_grids
 from descnet3d.datasets.mesh_files import read_mesh
 from descnet3d.datasets.mesh_writers import save
 from descnet3d.energy.settings import LangevinSettings
+from descnet3d.energy.tasks import Recovery
 from descnet3d.models import networks
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.shapes import blocks
@@ -65,6 +66,17 @@ def test_recover_gives_what_python_gives_and_keeps_what_is_visible(preset, shape
     with Image.open("sheet.png") as sheet:
         assert sheet.width == 3 * 256 and sheet.height > 2 * 256  # before and after, no truth
     assert "found.npz, sheet.png: 3 shapes in" in capsys.readouterr().out
+
+
+def test_several_wholes_are_written_one_after_the_other(preset, shapes, capsys):
+    words = ["recover", preset, "--input=shapes.npz", "--corruption=half", "--seed=3"]
+    assert cli.main([*words, "--num_samples=2", "--out=found.npz", "--sheet=sheet.png"]) == 0
+    visible = ~Recovery("half").pose(shapes, 3).hidden
+    expected = descnet3d.load(preset).recover(shapes, visible, num_samples=2, seed=3)
+    np.testing.assert_array_equal(read_grids("found.npz"), expected.reshape(-1, SIZE, SIZE, SIZE))
+    assert "the best of 2" in capsys.readouterr().out
+    with Image.open("sheet.png") as sheet:
+        assert sheet.height > 4 * 256  # before, two after, the truth
 
 
 def test_recover_measures_what_it_hid_itself(preset, shapes, capsys):

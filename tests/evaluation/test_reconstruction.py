@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import ndimage
+from told_odds import told_odds_model
 
 from descnet3d.datasets.archives import VoxelArchive
 from descnet3d.energy.constraints import VisibleVoxels
@@ -238,3 +239,40 @@ def test_baselines_leave_what_is_known_and_trilinear_is_trilinear():
     np.testing.assert_allclose(fine[0], expected, atol=1e-6)
     nearest = reconstruction.nearest_upscaling(problem, training)
     np.testing.assert_allclose(blocks.average(nearest, 2), problem.coarse, atol=1e-6)
+
+
+def test_the_best_of_several_is_the_one_with_the_highest_iou():
+    problem = Recovery("half").pose(boxes(5), seed=2)
+    noise = np.random.default_rng(0).random((5, 4, SIZE, SIZE, SIZE)) < 0.2
+    samples = np.abs(problem.truth[:, None] - noise).astype(np.float32)
+    best = reconstruction.best_of(samples, problem)
+    for row in range(5):
+        one = Problem(
+            problem.truth[row : row + 1],
+            problem.known[row : row + 1],
+            problem.hidden[row : row + 1],
+        )
+        ious = [reconstruction.score(samples[row, k][None], one).iou for k in range(4)]
+        assert reconstruction.score(best[row : row + 1], one).iou == pytest.approx(max(ious))
+
+
+def test_a_model_of_several_categories_is_told_each_in_turn():
+    model, _ = told_odds_model(observed=True, reconstruction_steps=4)
+    generator = np.random.default_rng(0)
+    shapes = (generator.random((12, *model.grid)) < 0.4).astype(np.float32)
+    is_test, ids = np.tile([True, False, True], 4), tuple("abcdefghijkl")
+    archive = VoxelArchive(shapes > 0.5, np.repeat([0, 1], 6), model.classes, is_test, ids)
+    condition = Recovery("half")
+    whole = reconstruction.evaluate_reconstruction(model, condition, archive, None, seed=3)
+    parts = [
+        reconstruction.evaluate_reconstruction(
+            model.bound_to(name), condition, archive, name, seed=3
+        )
+        for name in model.classes
+    ]
+    assert set(whole) == {"this model", "mean training shape", "nearest training shape"}
+    for row, scores in whole.items():
+        assert scores.shapes == sum(part[row].shapes for part in parts) == 8
+        mean = np.mean([part[row].iou for part in parts])  # of as many shapes each
+        assert scores.iou == pytest.approx(mean)
+    assert parts[0]["this model"] != parts[1]["this model"]
