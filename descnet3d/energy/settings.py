@@ -223,18 +223,14 @@ class AnnealingSettings:
         """The schedule of shapes whose observation the network is told.
 
         All noise is fresh, so that chains end near a mode of what is left open; where they shall be
-        `sampled`, so much of it as the exact reverse diffusion draws.
+        `sampled`, so much of it as the exact reverse diffusion draws, until they settle.
         """
-        ratio = (self.last_level / self.first_level) ** (1 / max(self.reconstruction_steps - 1, 1))
-        return replace(
-            self,
-            num_steps=self.reconstruction_steps,
-            fresh_noise=math.sqrt(1.0 - ratio**2) if sampled else 1.0,
-            settle_level=0.0,
-            settle_steps=0,
-            random_above=math.inf,
-            guidance=0.0,
-        )
+        steps = self.reconstruction_steps
+        short = replace(self.with_steps(steps), random_above=math.inf, guidance=0.0)
+        if not sampled:
+            return replace(short, fresh_noise=1.0, settle_steps=0)
+        ratio = (self.last_level / self.first_level) ** (1 / max(steps - 1, 1))
+        return replace(short, fresh_noise=math.sqrt(1.0 - ratio**2))
 
     def with_steps(self, num_steps: int) -> AnnealingSettings:
         """The same with so many levels, and as large a share of steps that settle."""
