@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 
 from descnet3d.datasets.archives import VoxelArchive
@@ -15,7 +18,20 @@ from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.models.supervised_classifier import SupervisedClassifier
 
 Classifier = SupervisedClassifier | FeatureClassifier
-# The quantile of a normal distribution within which 95 % lie.
+
+
+class ReliabilityBin(NamedTuple):
+    """Shapes that a classifier is about as sure of.
+
+    Attributes:
+        confidence: the mean probability of what it takes them for.
+        accuracy: the share that it is right about.
+        shapes: how many there are.
+    """
+
+    confidence: float
+    accuracy: float
+    shapes: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,57 @@ def score_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Classi
         class_probability=float(own.mean()),
         cross_entropy=float(-np.log(np.maximum(own, 1e-12)).mean()),
     )
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> list[ReliabilityBin]:
+    """Whether a classifier is as often right as it is sure, in bins of equal width.
+
+    Args:
+        probabilities: of each category, `[n, k]`.
+        labels: the right ones, `[n]`.
+        bins: into how many [0, 1] is cut.
+
+    Returns:
+        The bins that hold shapes, from the least sure to the surest.
+    """
+    sure = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    numbers = np.minimum((sure * bins).astype(int), bins - 1)
+    return [
+        ReliabilityBin(float(sure[own].mean()), float(right[own].mean()), int(own.sum()))
+        for own in (numbers == number for number in range(bins))
+        if own.any()
+    ]
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """The expected calibration error: Σ |accuracy - confidence| over bins, by their shapes.
+
+    As in Guo et al., "On calibration of modern neural networks", 2017; it takes what `reliability`
+    takes.
+    """
+    found = reliability(probabilities, labels, bins)
+    return sum(each.shapes * abs(each.accuracy - each.confidence) for each in found) / len(labels)
+
+
+def fitted_temperature(evidence: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T at which softmax(evidence / T) is likeliest to give the labels.
+
+    Args:
+        evidence: log P(X | c) or logits, `[n, k]`, of shapes that are not tested on.
+        labels: theirs, `[n]`.
+
+    Returns:
+        T, between e⁻⁴ and e⁸.
+    """
+
+    def loss(logarithm: float) -> float:
+        found = log_softmax(evidence / np.exp(logarithm), axis=1)
+        return -float(found[np.arange(len(labels)), labels].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 8.0), method="bounded").x))
 
 
 def evaluate_classifier(model: Classifier, archive: VoxelArchive) -> ClassificationScores:

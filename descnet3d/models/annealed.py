@@ -89,6 +89,7 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
         self.conditional = ConditionalEnergy(self.network, field, self.reference_std)
         self._compiled_energy = backend.compiled(self.conditional.energy_of, differentiable=True)
         self.cross_entropy = backend.compiled(self.conditional.cross_entropy)
+        self._squared_error = backend.compiled(self.conditional.squared_error)
         draws = {
             "energy": self.conditional.drawn_by_energy,
             "odds": self.conditional.drawn_by_odds,

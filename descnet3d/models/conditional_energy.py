@@ -37,6 +37,9 @@ class ConditionalEnergy:
         self.reference_std = reference_std
         drawing = field or network
         self.log_odds = keras.Model(drawing.inputs, drawing.get_layer("log_odds").output)
+        self.own_log_odds = self.log_odds
+        if field is not None:
+            self.own_log_odds = keras.Model(network.inputs, network.get_layer("log_odds").output)
 
     def score_of(self, positions: Any, condition: Any, level: Any) -> Any:
         """f(Y | c, level), `[n]`."""
@@ -49,9 +52,11 @@ class ConditionalEnergy:
 
     def odds_of(self, positions: Any, condition: Any, level: Any) -> Any:
         """The odds of each voxel, `[n, D, H, W, 1]`, before its own noisy value was seen."""
+        return self._odds(self.log_odds, positions, condition, level)
 
+    def _odds(self, network: keras.Model, positions: Any, condition: Any, level: Any) -> Any:
         def odds(told: Any) -> Any:
-            found = _called(self.log_odds, positions, told, level, observation_of(condition))
+            found = _called(network, positions, told, level, observation_of(condition))
             return ops.cast(found, "float32")
 
         return summed(odds, condition)
@@ -91,6 +96,16 @@ class ConditionalEnergy:
         if isinstance(condition, Composition):
             odds = odds + condition.told
         return self.reference_std * ops.tanh(0.5 * self._posterior(odds, positions, level))
+
+    def squared_error(self, positions: Any, condition: Any, level: Any, shapes: Any) -> Any:
+        """‖X - X̂‖² of clean shapes X and what the energy's own odds draw, `[n]`.
+
+        It is in units of `reference_std`. The energy's network may be a smaller one than the field:
+        what it leaves out of single voxels hardly depends on the category.
+        """
+        odds = self._odds(self.own_log_odds, positions, condition, level)
+        drawn = ops.tanh(0.5 * self._posterior(odds, positions, level))
+        return ops.sum(ops.square(shapes / self.reference_std - drawn), axis=(1, 2, 3, 4))
 
     # --- Learning ----------------------------------------------------------------------------
 

@@ -141,6 +141,17 @@ def test_energies_tell_the_categories_apart(learned):
     assert of_slabs[0] < of_posts[0] and of_posts[1] < of_slabs[1]
 
 
+def test_likelihoods_tell_the_categories_apart_and_what_is_neither_is_less_likely(learned):
+    shapes = shapes_of_both()
+    chances = learned.class_probabilities(shapes)
+    assert chances.shape == (2, 2) and np.diag(chances).min() > 0.9
+    scattered = np.random.default_rng(0).permuted(shapes.reshape(2, -1), axis=1)
+    for row, category in enumerate(CLASSES):
+        known, other = learned.log_likelihood(shapes[[row, 1 - row]], category=category)
+        [strange] = learned.log_likelihood(scattered[[row]].reshape(1, 8, 8, 8), category=category)
+        assert known > other + 10 and known > strange + 10
+
+
 def test_dynamics_that_are_watched_end_where_others_do():
     model = small_model()
     watched = list(model.watch(category="post", seed=3))

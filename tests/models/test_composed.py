@@ -178,3 +178,63 @@ def test_a_composition_that_cannot_be_is_refused_by_name(asked, message):
     model, _ = told_odds_model(num_steps=1)
     with pytest.raises(ValueError, match=message):
         model.synthesize(2, **{"category": "slab", **asked})
+
+
+def bernoulli(shapes, odds):
+    """The log likelihood of voxels that are independent, `[n]`."""
+    logits = np.where(shapes > 0.5, 1, -1) * odds[..., 0]
+    return -np.logaddexp(0, -logits).sum((1, 2, 3))
+
+
+def shapes_of(odds, count, seed=7):
+    chances = np.random.default_rng(seed).random((count, *SHAPE[:3]))
+    return (chances < sigmoid(odds[..., 0])).astype(np.float32)
+
+
+FINE = {"levels": np.geomspace(0.1, 100.0, 50), "draws": 30}
+
+
+def test_likelihoods_and_class_probabilities_are_those_of_independent_voxels():
+    model, odds = told_odds_model()
+    shapes = np.concatenate([shapes_of(odds[name], 3) for name in CLASSES])
+    for category, told in (("slab", odds["slab"]), (None, odds[None]), (AWAY, None)):
+        told = composed_odds(odds, AWAY) if told is None else told
+        found = model.log_likelihood(shapes, category=category, **FINE)
+        np.testing.assert_allclose(found, bernoulli(shapes, told), rtol=0.05)
+
+    evidence = np.stack([bernoulli(shapes, odds[name]) for name in CLASSES], axis=1)
+    for temperature in (1.0, 20.0):
+        expected = np.exp((evidence - evidence.max(1, keepdims=True)) / temperature)
+        expected /= expected.sum(1, keepdims=True)
+        found = model.class_probabilities(shapes, temperature=temperature, **FINE)
+        np.testing.assert_allclose(found, expected, atol=0.03)
+    assert 0.05 < found.min() < found.max() < 0.95  # not only where all is sure
+
+
+def test_probabilities_are_those_of_the_same_noise_whatever_else_is_asked_about():
+    model, odds = told_odds_model()
+    shapes = shapes_of(odds["post"], 5)
+    together = model.class_probabilities(shapes, temperature=9.0, seed=3)
+    np.testing.assert_allclose(together.sum(1), 1.0)
+    parts = model.class_probabilities(shapes[:2], temperature=9.0, seed=3, batch_size=1)
+    np.testing.assert_allclose(parts, together[:2], atol=1e-5)
+    bound = model.bound_to("slab")
+    np.testing.assert_allclose(
+        bound.log_likelihood(shapes), model.log_likelihood(shapes, category="slab")
+    )
+
+
+def test_likelihoods_are_those_of_the_energys_network_whatever_draws():
+    model, odds = told_odds_model()
+    other = keras.models.clone_model(model.network)
+    other.set_weights([0.5 * weights for weights in model.network.get_weights()])
+    drawn_by_other = type(model)(model.network, CLASSES, field=other)
+    shapes = shapes_of(odds["post"], 2)
+    np.testing.assert_allclose(drawn_by_other.log_likelihood(shapes), model.log_likelihood(shapes))
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), "warm"])
+def test_a_temperature_that_cannot_be_is_refused_by_name(temperature):
+    model, odds = told_odds_model()
+    with pytest.raises(ValueError, match="temperature must be positive and finite"):
+        model.class_probabilities(shapes_of(odds["slab"], 1), temperature=temperature)
