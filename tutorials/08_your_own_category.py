@@ -144,7 +144,7 @@ lamps = archive.occupancy[~archive.is_test].astype("float32")
 held_out = archive.occupancy[archive.is_test].astype("float32")
 if small:  # an iteration in this process, and few noise levels, in place of the command
     begun = descnet3d.load("chair").with_categories(["lamp"]).bound_to("lamp")
-    begun.sampling = replace(begun.sampling, num_steps=4)
+    begun.sampling = replace(begun.sampling, num_steps=4, guidance=0.0)
     begun.fit(lamps, epochs=1, verbose=0)
     begun.save_preset("my_lamps", id="synthesis_lamp_32", task="synthesis", category="lamp")
 else:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import requests
 
 _CHUNK = 2**16
+# What weights of which nothing else is known may have.
+MOST_BYTES = 2**30
 
 
 class DownloadError(OSError):
@@ -84,7 +86,7 @@ def fetch_file(
     sha256: str,
     size: int | None = None,
     *,
-    most: int = 2**30,
+    most: int = MOST_BYTES,
 ) -> Path:
     """Fetches one file, or goes on where an earlier call was interrupted.
 

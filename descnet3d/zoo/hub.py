@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from descnet3d import json_files
 from descnet3d.models import preset_config
 from descnet3d.models.preset_config import CONFIG, PresetError
-from descnet3d.zoo import index, preset_files
+from descnet3d.zoo import downloads, index, preset_files
 from descnet3d.zoo.downloads import DownloadError, UnreachableError
 
 SCHEME = "hf://"
@@ -103,16 +104,38 @@ def fetch_files(place: Place, names: Iterable[PurePosixPath | str]) -> Path:
         The folder in the client's cache that stands for the repository.
 
     Raises:
-        DownloadError: the repository cannot be fetched.
+        DownloadError: the repository cannot be fetched, or a file of it is too large.
     """
     import huggingface_hub
 
+    wanted = [*map(str, names)]
+    _refuse_large(place, wanted)
     with errors_told(str(place)):
         return Path(
             huggingface_hub.snapshot_download(
-                place.repository, revision=place.revision, allow_patterns=[*map(str, names)]
+                place.repository, revision=place.revision, allow_patterns=wanted
             )
         )
+
+
+def _refuse_large(place: Place, wanted: list[str]) -> None:
+    """Raises a DownloadError where the hub says that a file is larger than any of its kind."""
+    import huggingface_hub
+    from huggingface_hub import errors, utils
+
+    try:
+        listed = huggingface_hub.HfApi().model_info(
+            place.repository, revision=place.revision, files_metadata=True
+        )
+    except (OSError, errors.HTTPError):
+        return  # nothing new will come: the client takes what it has, or tells why there is nothing
+    files = {each.rfilename: each.size or 0 for each in listed.siblings or ()}
+    for name in utils.filter_repo_objects(files, allow_patterns=wanted):
+        most = json_files.MAX_BYTES if name.endswith(".json") else downloads.MOST_BYTES
+        if files[name] > most:
+            raise DownloadError(
+                f"{place} is not fetched: its {name} of {files[name]} bytes is longer than {most}"
+            )
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import descnet3d
-from descnet3d.commands import cli
+from descnet3d.commands import cli, outputs
 from descnet3d.datasets.grid_files import read_grids, write_grids
 from descnet3d.datasets.mesh_files import read_mesh
 from descnet3d.datasets.mesh_writers import save
@@ -172,7 +172,9 @@ def test_of_nothing_a_shape_is_invented_only_with_a_word(preset, shapes, capsys)
 def test_no_more_than_a_batch_of_many_shapes_is_in_memory(
     preset, capsys, monkeypatch, command, more
 ):
-    count, largest = 500, []
+    count, largest = 100, []
+    monkeypatch.setattr(outputs, "AT_A_TIME", 32)
+    monkeypatch.setattr(outputs, "TRIAL", 4)
     many = np.random.default_rng(0).random((count, SIZE, SIZE, SIZE), dtype="float32")
     write_grids("mask.npy", many > 0.4)
     many = blocks.average(many, 2) if command == "upscale" else many
@@ -187,8 +189,8 @@ def test_no_more_than_a_batch_of_many_shapes_is_in_memory(
     monkeypatch.setattr(DescriptorNet, made, some)
     words = [command, preset, "--input=many.npz", *more.split(), "--out=found.npz"]
     assert cli.main([*words, "--sheet=sheet.png"]) == 0
-    assert max(largest) <= 160 and sum(largest) == count
-    assert "the sheet shows the first 8 of 500" in capsys.readouterr().err
+    assert max(largest) == 32 and sum(largest) == count
+    assert "the sheet shows the first 8 of 100" in capsys.readouterr().err
     found = read_grids("found.npz")
     if command == "upscale":
         np.testing.assert_allclose(blocks.average(found, 2), many, atol=1e-5)

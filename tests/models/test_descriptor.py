@@ -9,6 +9,7 @@ import every_model
 import keras
 import numpy as np
 import pytest
+import told_by_backend
 from keras import ops
 
 from descnet3d.energy import backend
@@ -225,7 +226,7 @@ def test_noise_is_switched_off_after_its_epoch():
 def test_one_model_super_resolves_any_ratio_and_recovers_between(example_of):
     model, shapes, _ = example_of()
     side = model.grid[0]
-    for ratio, count in ((2, 3), (4, 3), (8, 1), (4, 5), (2, 2)):
+    for ratio, count in ((2, 3), (4, 3), (8, 1), (4, 5)):
         blocks = shapes[:count].reshape(count, *(side // ratio, ratio) * 3)
         coarse = blocks.mean(axis=(2, 4, 6))
         fine = model.super_resolve(coarse, num_steps=2, seed=0)
@@ -474,43 +475,25 @@ def test_a_preset_of_a_newer_format_asks_for_a_newer_version(tmp_path):
         DescriptorNet.from_preset(tmp_path)
 
 
-COMPARE = """
-import sys
-import numpy as np
-from descnet3d.energy.settings import LangevinSettings
-from descnet3d.models.descriptor import DescriptorNet
-model = DescriptorNet.from_preset(sys.argv[1])
-with np.load(sys.argv[2], allow_pickle=False) as file:
-    shapes, start = file["shapes"], file["start"]
-settings = LangevinSettings(num_steps=12, step_size=0.1, temperature=0.0)
-end, _ = model.sampler.run(start, settings)
-np.savez(sys.argv[3], energy=model.energy(shapes), end=np.asarray(end),
-         features=model.features(shapes))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.one_backend
-@pytest.mark.parametrize("name", ["paper", "base"])
-def test_both_backends_give_the_same_energies_and_trajectories(name, tmp_path):
+def test_both_backends_give_the_same_energies_and_trajectories(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    network = small_network() if name == "paper" else networks.base(SIZE, width=8, code=16)
-    DescriptorNet(network, voxel_mean=0.5).save_preset(tmp_path / "preset", weights_dtype="float32")
-    generator = np.random.default_rng(0)
-    start = generator.normal(size=(3, SIZE, SIZE, SIZE, 1)).astype("float32")
-    np.savez(tmp_path / "inputs.npz", shapes=boxes(4), start=start)
-    found = {}
-    for name in ("tensorflow", "torch"):
-        output = tmp_path / f"{name}.npz"
-        subprocess.run(
-            [sys.executable, "-c", COMPARE, tmp_path / "preset", tmp_path / "inputs.npz", output],
-            env={**os.environ, "KERAS_BACKEND": name},
-            check=True,
-        )
-        with np.load(output, allow_pickle=False) as file:
-            found[name] = dict(file)
-    assert np.abs(found["torch"]["end"] - start).max() > 0.1
-    for key in ("energy", "end", "features"):
-        np.testing.assert_allclose(
-            found["tensorflow"][key], found["torch"][key], rtol=1e-4, atol=1e-5
-        )
+    folders = [
+        DescriptorNet(network, voxel_mean=0.5).save_preset(tmp_path / name, weights_dtype="float32")
+        for name, network in {
+            "paper": small_network(),
+            "base": networks.base(SIZE, width=8, code=16),
+        }.items()
+    ]
+    subprocess.run(
+        [sys.executable, told_by_backend.__file__, *folders],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        check=True,
+    )
+    for folder in folders:
+        ours = told_by_backend.told_of(folder)
+        with np.load(folder / "told.npz", allow_pickle=False) as theirs:
+            assert np.abs(theirs["end"] - theirs["start"]).max() > 0.1
+            for key in ("energy", "end", "features"):
+                np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-5)

@@ -10,7 +10,6 @@ from keras import ops
 from descnet3d.energy import backend
 from descnet3d.models import networks
 from descnet3d.models.conditional_energy import ConditionalEnergy
-from descnet3d.models.conditional_network import conditional
 from descnet3d.models.descriptor import DescriptorNet
 
 POLICIES = ("mixed_float16", "mixed_bfloat16")
@@ -33,10 +32,11 @@ def distance(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
-def moved(example_of, monkeypatch, optimizer):
+def moved(example_of, optimizer):
     """What one step of gradient descent changes."""
-    monkeypatch.setattr(every_model, "optimizer", lambda rate=None: optimizer())
-    model, *data = example_of()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(every_model, "optimizer", lambda rate=None: optimizer())
+        model, *data = example_of()
     for layer in [layer for part in model.parts.values() for layer in part.layers]:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0  # what is dropped is drawn in the bits of the policy
@@ -48,10 +48,15 @@ def moved(example_of, monkeypatch, optimizer):
     return model, np.concatenate([each.ravel() for each in change])
 
 
+@pytest.fixture(scope="module", params=EVERY)
+def moved_in_float32(request):
+    """An example, and what a step changes in float32."""
+    return request.param, moved(request.param, lambda: keras.optimizers.SGD(1e-3))[1]
+
+
 @pytest.mark.parametrize("half", POLICIES)
-@pytest.mark.parametrize("example_of", EVERY)
-def test_a_step_of_training_is_that_of_float32(example_of, half, policy, monkeypatch):
-    _, expected = moved(example_of, monkeypatch, lambda: keras.optimizers.SGD(1e-3))
+def test_a_step_of_training_is_that_of_float32(moved_in_float32, half, policy):
+    example_of, expected = moved_in_float32
 
     def scaled():
         descent = keras.optimizers.SGD(1e-3)
@@ -59,7 +64,7 @@ def test_a_step_of_training_is_that_of_float32(example_of, half, policy, monkeyp
         return keras.optimizers.LossScaleOptimizer(descent, 64.0) if scales else descent
 
     policy(half)
-    model, found = moved(example_of, monkeypatch, scaled)
+    model, found = moved(example_of, scaled)
     assert any(
         layer.compute_dtype == half[6:] for part in model.parts.values() for layer in part.layers
     )
@@ -100,7 +105,7 @@ def descriptor():
 
 
 def annealed():
-    network = conditional(32, conditions=7, width=8, context=4, hidden=8, code=8, blocks=1)
+    network = every_model.small_conditional(32, conditions=7, cells=8, voxels=8)
     energy = ConditionalEnergy(network, None, 0.5).energy_of
     return lambda positions: energy(positions, ops.zeros((2, 7)), ops.full((2, 1), 1.5))
 

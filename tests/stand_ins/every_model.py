@@ -113,15 +113,15 @@ def autoencoder() -> Example:
 def small_conditional(side: int, **changes: int) -> keras.Model:
     """A network of an annealed descriptor whose graphs are quickly traced; for two categories."""
     small = {"width": 12, "context": 8, "hidden": 12, "channels": 2, "code": 12, "told": 8}
-    few = {"blocks": 1, "cell_blocks": 1, "voxel_blocks": 1}
-    return conditional(side, conditions=8, **{**small, **few, **changes})
+    few = {"conditions": 8, "blocks": 1, "cell_blocks": 1, "voxel_blocks": 1}
+    return conditional(side, **{**small, **few, **changes})
 
 
 def annealed(learns: str = "odds") -> Example:
     keras.utils.set_random_seed(0)
     # On a grid of 2³ patches PyTorch's gradients of a bfloat16 convolution are garbage on a CPU.
     network = small_conditional(16)
-    sampling = AnnealingSettings(num_steps=4)
+    sampling = AnnealingSettings(num_steps=4, guidance=0.0)  # one graph in place of two
     model = AnnealedDescriptor(network, ("slab", "post"), sampling=sampling, seed=5)
     model.compile(optimizer(), denoising=Denoising(learns, 2.0, 1.0, 0.3, 0.2))
     return Example(model, boxes(side=16), np.arange(12) % 2)

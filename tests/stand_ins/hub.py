@@ -73,7 +73,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._with_files(
                 *matched.groups(),
                 lambda name, commit, files: self._json(
-                    {"id": name, "sha": commit, "siblings": [{"rfilename": each} for each in files]}
+                    {"id": name, "sha": commit, "siblings": [*map(_sibling, files.items())]}
                 ),
             )
         elif matched := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
@@ -187,6 +187,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def _entry(path, content):
     oid = hashlib.sha1(content).hexdigest()
     return {"type": "file", "path": path, "size": len(content), "oid": oid}
+
+
+def _sibling(file):
+    return {"rfilename": file[0], "size": len(file[1])}
 
 
 def _mode(file):

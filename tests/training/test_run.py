@@ -1,6 +1,7 @@
 """Training runs: what they write, and how they go on after being killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,14 +52,27 @@ def run(folder, killers=(), recipe=QUICK):
     return [ops.convert_to_numpy(v.value) for v in finished.model.network.variables]
 
 
-def test_a_run_killed_again_and_again_gives_what_the_unbroken_run_gives(tmp_path):
-    whole = run(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing broke, and its weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(whole[0], tmp_path / "finished")
+
+
+def test_a_run_killed_again_and_again_gives_what_the_unbroken_run_gives(whole, tmp_path):
+    _, weights = whole
     # Killed in the middle of an epoch, in the first phase and in the second.
     broken = run(tmp_path / "broken", [KillAfter(5), KillAfter(4), KillAfter(7)])
-    for first, second in zip(whole, broken, strict=True):
+    for first, second in zip(weights, broken, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
     other = run(tmp_path / "other", recipe=QUICK.changed(seed=1))
-    assert np.abs(other[0] - whole[0]).max() > 1e-4
+    assert np.abs(other[0] - weights[0]).max() > 1e-4
 
 
 class KillAtTheEnd(keras.callbacks.Callback):
@@ -69,17 +83,17 @@ class KillAtTheEnd(keras.callbacks.Callback):
             raise Killed
 
 
-def test_a_run_killed_after_its_last_epoch_has_its_averaged_weights(tmp_path):
-    whole = run(tmp_path / "whole")
+def test_a_run_killed_after_its_last_epoch_has_its_averaged_weights(whole, tmp_path):
+    folder, weights = whole
     broken = run(tmp_path / "broken", [KillAtTheEnd(), KillAtTheEnd()])
     for phase in ("matching.npz", "likelihood.npz"):
         with (
-            np.load(tmp_path / "whole" / phase) as ours,
+            np.load(folder / phase) as ours,
             np.load(tmp_path / "broken" / phase) as theirs,
         ):
             for name in set(ours.files) - {"progress"}:
                 np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7)
-    for first, second in zip(whole, broken, strict=True):
+    for first, second in zip(weights, broken, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
 
 
@@ -154,8 +168,8 @@ def test_a_process_killed_while_it_writes_leaves_a_checkpoint_that_loads(tmp_pat
     assert 0 < epochs < 1000
 
 
-def test_weights_that_are_no_longer_finite_do_not_replace_a_good_checkpoint(tmp_path):
-    model = train(boxes(), QUICK, tmp_path, network=small_network()).model
+def test_weights_that_are_no_longer_finite_do_not_replace_a_good_checkpoint(finished, tmp_path):
+    model = train(boxes(), QUICK, finished, network=small_network()).model
     keeper = TrainingCheckpoint(tmp_path / "kept.npz", every_seconds=0.0)
     keeper.set_model(model)
     keeper.on_epoch_end(0)
@@ -165,16 +179,14 @@ def test_weights_that_are_no_longer_finite_do_not_replace_a_good_checkpoint(tmp_
     assert (tmp_path / "kept.npz").read_bytes() == kept
 
 
-def test_a_folder_of_a_run_with_other_settings_is_refused(tmp_path):
-    run(tmp_path)
+def test_a_folder_of_a_run_with_other_settings_is_refused(finished):
     with pytest.raises(CheckpointError, match="batch_size=4.*5"):
-        train(boxes(), QUICK.changed(batch_size=5), tmp_path, network=small_network())
+        train(boxes(), QUICK.changed(batch_size=5), finished, network=small_network())
 
 
-def test_a_folder_of_a_run_on_other_shapes_is_refused(tmp_path):
-    run(tmp_path)
+def test_a_folder_of_a_run_on_other_shapes_is_refused(finished):
     with pytest.raises(CheckpointError, match="shapes"):
-        train(~boxes(), QUICK, tmp_path, network=small_network())
+        train(~boxes(), QUICK, finished, network=small_network())
 
 
 @pytest.mark.parametrize(
@@ -203,12 +215,11 @@ def test_one_step_a_pass_resumes_too(tmp_path):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
 
 
-def test_a_checkpoint_cut_short_is_refused(tmp_path):
-    run(tmp_path)
-    path = tmp_path / "likelihood.npz"
+def test_a_checkpoint_cut_short_is_refused(finished):
+    path = finished / "likelihood.npz"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match="likelihood.npz is .*it is damaged, or"):
-        train(boxes(), QUICK, tmp_path, network=small_network())
+        train(boxes(), QUICK, finished, network=small_network())
 
 
 def test_the_order_of_the_shapes_is_a_function_of_seed_and_epoch():

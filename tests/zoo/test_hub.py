@@ -12,6 +12,7 @@ from hub import Hub
 from tiny_models import tiny_model
 
 import descnet3d
+from descnet3d import json_files
 from descnet3d.commands import cli
 from descnet3d.models.preset_config import PresetError
 from descnet3d.zoo import publishing
@@ -128,6 +129,22 @@ def test_a_zoo_may_be_a_repository(hub, saved, tmp_path, monkeypatch):
     hub.commit("somebody/zoo", {"synthesis_box_8/weights.npz": b"other ones"})
     with pytest.raises(PresetError, match="holds another weights.npz than the index says"):
         descnet3d.load("box")
+
+
+def test_what_is_too_large_is_refused_before_a_byte_of_it_comes(hub, monkeypatch):
+    content = b" " * (json_files.MAX_BYTES + 1)
+    for repository, name in (("somebody/boxes", "config.json"), ("somebody/zoo", "index.json")):
+        hub.commits[repository] = []
+        hub.commit(repository, {name: content})
+    with pytest.raises(DownloadError, match=f"config.json of {len(content)} bytes"):
+        descnet3d.load("hf://somebody/boxes")
+    for address in ("hf://somebody/zoo", "hf://somebody/zoo/lamp"):
+        with pytest.raises(DownloadError, match=f"index.json of {len(content)} bytes"):
+            descnet3d.load(address)
+    monkeypatch.setenv("DESCNET3D_ZOO", "hf://somebody/zoo")
+    with pytest.raises(DownloadError, match="index.json"):
+        descnet3d.list_presets()
+    assert hub.gets == []
 
 
 def test_what_is_not_there_is_told(hub, saved, tmp_path, capsys, monkeypatch):

@@ -12,9 +12,11 @@ from descnet3d.datasets.archives import read_archive
 from descnet3d.energy.tasks import condition_of, task_of
 from descnet3d.evaluation import classification, reconstruction, shape_distances
 from descnet3d.evaluation.synthesis import Reference, evaluate_synthesis, score_shapes
+from descnet3d.models import preset_config
 from descnet3d.zoo import presets
 
 SHIPPED = [preset.id for preset in presets.list_presets()]
+TEN = "synthesis_modelnet10_32"
 # What the real test shapes of the archive reach themselves (share and IoU of the nearest training
 # shape), and the shares of it that a synthesis preset must reach.
 SHARE_FLOOR, IOU_FLOOR = 0.95, 0.75
@@ -39,10 +41,15 @@ def test_the_first_presets_are_there():
     assert {"synthesis_toilet_32", "synthesis_sofa_32", "langevin_toilet_32"} <= set(SHIPPED)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_a_preset_is_small_described_and_whole(name):
-    preset = next(preset for preset in presets.list_presets() if preset.id == name)
-    model = presets.load(name)
+@pytest.fixture(scope="module", params=SHIPPED)
+def shipped(request):
+    """A preset, and its model: loaded once for the tests of all presets."""
+    [preset] = [preset for preset in presets.list_presets() if preset.id == request.param]
+    return preset, presets.load(request.param)
+
+
+def test_a_preset_is_small_described_and_whole(shipped):
+    preset, model = shipped
     assert sum(part.count_params() for part in model.parts.values()) == preset.parameters
     weights = preset.path / "weights.npz"
     if "weights" in model.preset:
@@ -63,19 +70,18 @@ def test_a_preset_is_small_described_and_whole(name):
 
 @pytest.mark.slow
 @pytest.mark.one_backend
-def test_every_preset_loads_with_the_energies_that_it_always_had():
-    """Two shapes of noise each: energies or, of a classifier, probabilities.
+def test_a_preset_has_the_energies_that_it_always_had(shipped):
+    """Of two shapes of noise: energies or, of a classifier, probabilities.
 
     On one machine they are the same bit for bit; another's rounding differs by less than 1e-5.
     """
     recorded = json.loads((Path(__file__).parent / "shipped_energies.json").read_text())
     assert set(recorded) == set(SHIPPED)
-    for name in SHIPPED:
-        model = presets.load(name)
-        noise = np.random.default_rng(zlib.crc32(name.encode()))
-        shapes = (noise.random((2, *model.grid)) < 0.1).astype("float32")
-        found = model.energy(shapes) if hasattr(model, "energy") else model.probabilities(shapes)
-        np.testing.assert_allclose(np.ravel(found), recorded[name], rtol=1e-5, err_msg=name)
+    preset, model = shipped
+    noise = np.random.default_rng(zlib.crc32(preset.id.encode()))
+    shapes = (noise.random((2, *model.grid)) < 0.1).astype("float32")
+    found = model.energy(shapes) if hasattr(model, "energy") else model.probabilities(shapes)
+    np.testing.assert_allclose(np.ravel(found), recorded[preset.id], rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -99,15 +105,17 @@ def test_a_synthesis_preset_reaches_its_figures_from_fresh_noise(name, modelnet1
 def test_presets_bound_to_a_category_make_shapes_of_it(modelnet10):
     archive, num = read_archive(modelnet10), 2
     hits, shares, ious, pieces = 0, [], [], []
+    every = presets.load(TEN)  # whose graphs are traced once: bound to a category it is the same
     for seed, name in enumerate(name for name in SHIPPED if name.startswith("synthesis_")):
-        model = presets.load(name)
-        if model.category is None:
+        config = preset_config.read_config(presets.find(name))
+        category, card = config["category"], config["scores"]
+        if name == TEN:
             continue
-        made = score_shapes(
-            model.synthesize(num, seed=100 + seed), Reference(archive, model.category)
-        )
+        bound = {"class": "BoundToCategory", "shares": TEN, "category": category}
+        assert config["model"] == bound, name
+        shapes = every.synthesize(num, category=category, seed=100 + seed)
+        made = score_shapes(shapes, Reference(archive, category))
         assert made.alike == 0, name
-        card = model.preset["scores"]
         hits += round(num * made.nearest_share)
         shares += [card["nearest_share"]] * num
         ious.append(made.nearest_iou / card["nearest_iou"])
