@@ -197,7 +197,8 @@ class ComposedModel(EnergyBasedModel):
         """
         if not _is_finite(temperature) or temperature <= 0:
             raise ValueError(f"temperature must be positive and finite, but it is {temperature!r}.")
-        how = {"levels": levels, "draws": draws, "seed": seed_of(seed), "batch_size": batch_size}
+        how: dict[str, Any] = {"levels": levels, "draws": draws, "batch_size": batch_size}
+        how["seed"] = seed_of(seed)
         evidence = [self.log_likelihood(shapes, category=name, **how) for name in self.classes]
         return softmax(np.stack(evidence, axis=1) / temperature, axis=1)
 
