@@ -25,8 +25,9 @@ from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.tables import Figure, table
 from descnet3d.zoo import presets
 
-LIKELIHOOD, GAIN = "-log P(X | c)", "log P(X) - log P(X | c)"
-ENERGY, NEAREST = "E(Y | c)", "1 - IoU to the nearest training shape of c"
+# A bar within a cell of a Markdown table is escaped.
+LIKELIHOOD, GAIN = r"-log P(X \| c)", r"log P(X) - log P(X \| c)"
+ENERGY, NEAREST = r"E(Y \| c)", "1 - IoU to the nearest training shape of c"
 
 
 def drawn(archive: VoxelArchive, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
