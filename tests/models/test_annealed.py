@@ -149,7 +149,7 @@ def test_likelihoods_tell_the_categories_apart_and_what_is_neither_is_less_likel
     for row, category in enumerate(CLASSES):
         known, other = learned.log_likelihood(shapes[[row, 1 - row]], category=category)
         [strange] = learned.log_likelihood(scattered[[row]].reshape(1, 8, 8, 8), category=category)
-        assert known > other + 10 and known > strange + 10
+        assert known > -1 and max(other, strange) < known - 3  # one shape, known by heart
 
 
 def test_dynamics_that_are_watched_end_where_others_do():
