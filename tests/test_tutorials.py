@@ -44,8 +44,8 @@ def links(text):
     return [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
 
 
-def test_there_are_eight_in_reading_order():
-    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(1, 9)]
+def test_there_are_nine_in_reading_order():
+    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(1, 10)]
 
 
 @every_tutorial

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 8. Your own category in fifteen minutes
 #
-# *Previous: [7. ModelNet with tfds](07_modelnet_with_tfds.ipynb) · [All tutorials](README.md)*
+# *Previous: [7. ModelNet with tfds](07_modelnet_with_tfds.ipynb) · Next:
+# [9. Composition and novelty](09_composition_and_novelty.ipynb) · [All tutorials](README.md)*
 #
 # ![Lamps held out, and made before and after](pictures/08_your_own_category.webp)
 #
@@ -268,4 +269,4 @@ assert np.mean((shapes > 0.5) != (made > 0.5)) < 1e-3, "what was published is wh
 # - Meshes that lie on their sides. A `.glb` that was written with z upwards, against the format, is
 #   not seen to be wrong by anything but the sheet.
 #
-# *[All tutorials](README.md)*
+# *Next: [9. Composition and novelty](09_composition_and_novelty.ipynb)*
