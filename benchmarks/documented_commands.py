@@ -73,7 +73,7 @@ CHANGES = {
     r"(cooperation\.py .*--presets )cooperative_chair_32": r"\1./quick_cooperative",
     r"(benchmarks/finetuning\.py .*)$": r"\1 --steps=4 --scratch_steps 4 --num=8",
     r"(label_efficiency\.py .*)$": r"\1 --shares .2",
-    r"(recovery\.py .*)--steps=2000": r"\1--steps=4",
+    r"(reconstruction\.py .*)$": r"\1 --steps=4 --shapes=2 --categories toilet",
     r"(faster_start\.py .*)--minutes=4": r"\1--minutes=.1",
     r"(small_batches\.py) --rounds=2": r"\1 --rounds=1",
     r"(freed_memory\.py) --steps=25 --rounds=3": r"\1 --steps=2 --rounds=1",

@@ -5,9 +5,10 @@
 For each task (hidden voxels by a fixed seed, or averages of blocks) and category: the descriptor;
 its first drawing alone, without any descent; the baselines of `descnet3d evaluate`; and a
 regression network of the category, corrupted or coarse in, whole out, by the squared error: the
-drawing part U of the network `base`, trained on the same shapes for `--steps` iterations, its
-output as it is and rounded to 0 or 1. The paper's recovery errors stand beside them where it has
-one. What a JSON file has already is not measured again, so that a run which was stopped goes on.
+drawing part U of the network `base`, trained on the same shapes for `--steps` iterations. What
+descriptor and network give is measured as it is, and rounded to 0 or 1. The paper's recovery errors
+stand beside them where it has one. What a JSON file has already is not measured again, so that a
+run which was stopped goes on.
 """
 
 from __future__ import annotations
@@ -137,10 +138,14 @@ def measured(archive: VoxelArchive, model, name: str, category: str, options, fo
     for baseline in task_of(condition).baselines:
         if baseline not in found:
             add(baseline, reconstruction.BASELINES[baseline](problem, training))
+    if model is not None and "first drawing" not in found:
+        drawn = first_drawing(model.bound_to(category), condition, problem, options.seed)
+        add("first drawing", drawn)
     if model is not None and "descriptor" not in found:
         bound = model.bound_to(category)
-        add("first drawing", first_drawing(bound, condition, problem, options.seed))
-        add("descriptor", reconstruction.solve(bound, condition, problem, seed=options.seed))
+        drawn = reconstruction.solve(bound, condition, problem, seed=options.seed)
+        add("descriptor", drawn)
+        add("descriptor, rounded", np.round(drawn))
     if model is not None and options.num_samples and "best of samples" not in found:
         bound = model.bound_to(category)
         asked = {"num_samples": options.num_samples, "seed": options.seed, "batch_size": 32}

@@ -148,16 +148,20 @@ def test_layers_that_are_not_there_are_named(start):
         ("toilet", None, "annealed", "synthesis_toilet_32", "synthesis"),
         ("langevin_toilet_32", None, "base", "langevin_toilet_32", "synthesis"),
         ("cooperative_modelnet10_32", None, "base", "cooperative_modelnet10_32", "synthesis"),
-        ("bed", "cooperative", "cooperative", "recovery_bed_32", "cooperative"),
-        ("monitor", "recovery", "recovery", "cooperative_modelnet10_32", "recovery"),
-        ("recovery_chair_32", None, "recovery", "recovery_chair_32", "recovery"),
-        ("sofa", "super_resolution", "super_resolution", "recovery_sofa_32", "super_resolution"),
+        ("bed", "cooperative", "cooperative", "cooperative_modelnet10_32", "cooperative"),
+        ("monitor", "recovery", "annealed", "recovery_monitor_32", "recovery"),
+        ("recovery_chair_32", None, "annealed", "recovery_chair_32", "recovery"),
+        ("synthesis_sofa_32", "recovery", "annealed", "synthesis_sofa_32", "recovery"),
+        ("sofa", "super_resolution", "annealed", "superres_sofa_32", "super_resolution"),
+        ("superres_bed_64", None, "super_resolution", "superres_bed_64", "super_resolution"),
     ],
 )
 def test_the_recipe_is_that_of_the_task(name, task, base, started, own):
     found, recipe = finetuning.recipe_from(name, task, 30)
     assert (found, recipe.start, recipe.task) == (base, started, own)
     assert recipe.matching.steps < RECIPES["base"].matching.steps
+    # A network that is told what is observed goes on being told, and one that is not begins.
+    assert (recipe.denoising.objective.observed > 0) == (base == "annealed" and own != "synthesis")
     assert recipe.generator.latents <= 15 or own != "cooperative"
     # The flags that are kept beside the preset make the very recipe.
     values = flags.FlagValues()
