@@ -165,27 +165,9 @@ def make_stand_ins(folder: Path, data: Path) -> None:
     config = (quick / "config.json").read_text(encoding="utf-8")
     config = re.sub(r'("core_minutes": )[\d.]+', r"\g<1>0.1", config)
     (quick / "config.json").write_text(config, encoding="utf-8")
-    (folder / "train.py").write_text(training_script(), encoding="utf-8")
-
-
-def training_script() -> str:
-    """What docs/guide/keras.md has for several processes, with a model and shapes before it."""
-    text = (ROOT / "docs/guide/keras.md").read_text(encoding="utf-8")
-    block = re.search(r"```python\n(import torch\n.*?)```", text, re.DOTALL)
-    assert block is not None
-    before = '''"""What runs in each process."""
-
-import torch
-
-import descnet3d
-from descnet3d.datasets.archives import read_archive
-from descnet3d.models import networks
-
-shapes = read_archive("modelnet10_32.npz", "toilet", "train").occupancy[:16]
-model = descnet3d.DescriptorNet(networks.build("base"), voxel_mean=0.5)
-model.compile(matching=descnet3d.EquilibriumMatching())
-'''
-    return before + block[1].removeprefix("import torch\n\n").replace("epochs=20", "epochs=1")
+    page = (ROOT / "docs/guide/devices.md").read_text(encoding="utf-8")
+    for file in re.finditer(r"<!-- file: (\S+) -->\n```python\n(.*?)```", page, re.DOTALL):
+        (folder / file[1]).write_text(file[2], encoding="utf-8")
 
 
 def copy_of_the_tree(folder: Path) -> None:
