@@ -289,8 +289,8 @@ assert np.allclose(coarse_sofa.transform.to_mesh(corner), fine_transform.to_mesh
 #
 # ## What did not work
 #
-# - Thin parts that are gone in 8³ are guessed: of the four chairs two are found nearly as they were,
-#   and two are other chairs with the same averages.
+# - Thin parts that are gone in 8³ are guessed: of the four chairs two are found nearly as they
+#   were, and two are other chairs with the same averages.
 # - In super-resolution of chairs a regression network of the one category is ahead in IoU (.612
 #   against .592 on the test chairs): [the table](../docs/results/reconstruction.md).
 # - `recover` gives one answer, near a mode: where several wholes are plausible it is one of them.
