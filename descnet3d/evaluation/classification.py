@@ -110,7 +110,7 @@ def reliability(
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
-    """The expected calibration error: Σ |accuracy - confidence| over bins, by their shapes.
+    """The expected calibration error: how far accuracy is from confidence, the mean over shapes.
 
     As in Guo et al., "On calibration of modern neural networks", 2017; it takes what `reliability`
     takes.

@@ -173,7 +173,7 @@ class Side(Condition):
 
 def test_a_task_is_trained_and_measured_once_it_is_described(monkeypatch):
     baselines = ("mean training shape",)
-    task = Task("completion", "completion", "", "", condition=Side, baselines=baselines)
+    task = Task("completion", "completion", "", "", "", condition=Side, baselines=baselines)
     monkeypatch.setitem(TASKS, task.name, task)
     condition = condition_of({"task": "completion", "share": 0.375, "ratio": 4})
     assert condition == Side(0.375)

@@ -135,7 +135,7 @@ def test_a_preset_of_a_task_is_ahead_of_every_baseline(name, data_folder):
     file = "modelnet10_32.npz" if side == 32 else f"modelnet10_{category}_{side}.npz"
     archive = read_archive(data_folder / file, category)
     # Another seed than the card's, and a part of the test shapes for the time it takes.
-    shown = archive.occupancy[archive.is_test][: 6 if side == 32 else 2]
+    shown = archive.occupancy[archive.is_test][: 12 if side == 32 else 2]
     training = archive.occupancy[~archive.is_test]
     condition = condition_of(model.preset["recipe"])
     problem = condition.pose(shown, seed=1)
