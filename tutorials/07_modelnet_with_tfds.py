@@ -11,7 +11,7 @@
 # of its categories, and a measurement of what a training iteration costs in time and memory, on
 # TensorFlow and, where it is installed, on PyTorch.
 #
-# **Time on two cores:** about four minutes with the stand-in. **Data:** `ModelNet10.zip` as
+# **Time on two cores:** about two minutes with the stand-in. **Data:** `ModelNet10.zip` as
 # released by Princeton ([modelnet.cs.princeton.edu](https://modelnet.cs.princeton.edu)), at the
 # path that `DESCNET3D_MODELNET_ZIP` names. Without it the notebook makes a *stand-in*: a small zip
 # of the same layout, with a few parametric meshes in each of four categories. What it shows is then
@@ -173,7 +173,7 @@ assert (archive.is_test.sum(), (~archive.is_test).sum()) == (counts["test"], cou
 #
 #     descnet3d train --data=modelnet_voxels/modelnet10_32 --category=sofa --out=my_sofas
 #
-# or `--flagfile=zoo/recipes/langevin_sofa_32.flags` for a recipe that was tried on sofas.
+# and `--mirror_axes=1` mirrors sofas at random, which have no left and right.
 
 # %%
 sofas = sources.read_shapes(output / "modelnet10_32.npz", "sofa", "train").occupancy
