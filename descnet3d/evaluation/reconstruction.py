@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -63,14 +62,11 @@ class Tally:
     def add(self, found: np.ndarray, problem: Problem) -> None:
         """Count what was found, `[n, D, H, W]` in [0, 1]."""
         difference = np.abs(found - problem.truth)[problem.hidden].astype(np.float64)
-        one, other = found > shape_distances.THRESHOLD, problem.truth > shape_distances.THRESHOLD
-        both = (one & other & problem.hidden).sum(axis=(1, 2, 3))
-        either = ((one | other) & problem.hidden).sum(axis=(1, 2, 3))
         self._shapes += len(found)
         self._voxels += len(difference)
         self._absolute += float(difference.sum())
         self._squared += float(np.square(difference).sum())
-        self._iou += float(np.where(either > 0, both / np.maximum(either, 1), 1.0).sum())
+        self._iou += float(_hidden_iou(found, problem).sum())
 
     def scores(self) -> ReconstructionScores:
         """Those of all that was counted; not a number where there was nothing to find."""
@@ -90,12 +86,16 @@ def best_of(samples: np.ndarray, problem: Problem) -> np.ndarray:
     Returns:
         `[n, D, H, W]`.
     """
-    hidden, truth = problem.hidden[:, None], problem.truth[:, None] > shape_distances.THRESHOLD
-    one = samples > shape_distances.THRESHOLD
-    both = (one & truth & hidden).sum(axis=(2, 3, 4))
-    either = ((one | truth) & hidden).sum(axis=(2, 3, 4))
-    best = np.where(either > 0, both / np.maximum(either, 1), 1.0).argmax(axis=1)
-    return samples[np.arange(len(samples)), best]
+    each = [_hidden_iou(samples[:, index], problem) for index in range(samples.shape[1])]
+    return samples[np.arange(len(samples)), np.argmax(each, axis=0)]
+
+
+def _hidden_iou(found: np.ndarray, problem: Problem) -> np.ndarray:
+    """The IoU of each shape with the truth over the hidden voxels, `[n]`; 1 of two empty ones."""
+    one, other = found > shape_distances.THRESHOLD, problem.truth > shape_distances.THRESHOLD
+    both = (one & other & problem.hidden).sum(axis=(1, 2, 3))
+    either = ((one | other) & problem.hidden).sum(axis=(1, 2, 3))
+    return np.where(either > 0, both / np.maximum(either, 1), 1.0)
 
 
 def score(found: np.ndarray, problem: Problem) -> ReconstructionScores:
@@ -166,7 +166,7 @@ def evaluate_reconstruction(
         model: a descriptor.
         condition: what is known of the shapes.
         archive: shapes with their official split.
-        category: which of them; None for all, of a model of several that is told each.
+        category: which of them; None for all, each told to a model that knows them.
         seed: chooses the hidden voxels, and what is random in the model.
         progress: whether to show a progress bar.
 
@@ -178,7 +178,8 @@ def evaluate_reconstruction(
     """
     tallies: dict[str, Tally] = {}
     for name in archive.classes if category is None else [category]:
-        asked = model if category is not None else cast(AnnealedDescriptor, model).bound_to(name)
+        is_to_be_told = category is None and isinstance(model, AnnealedDescriptor)
+        asked = model.bound_to(name) if is_to_be_told else model
         problem, found = _of_category(asked, condition, archive, name, seed, progress)
         for row, shapes in found.items():
             tallies.setdefault(row, Tally()).add(shapes, problem)

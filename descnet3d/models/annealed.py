@@ -18,8 +18,11 @@ from descnet3d.energy.constraints import Constraint
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.models.composed import ComposedModel
 from descnet3d.models.conditional_energy import ConditionalEnergy
-from descnet3d.models.conditional_network import observing as observing_network
-from descnet3d.models.conditional_network import with_conditions
+from descnet3d.models.conditional_network import (
+    is_told_observations,
+    with_conditions,
+    with_observations,
+)
 from descnet3d.models.features import PooledResponses
 from descnet3d.models.latent_model import LatentModel
 from descnet3d.shapes import warps
@@ -121,7 +124,7 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
         like = self.classes.index(self.category) if self.category else None
         network = with_conditions(self.field or self.network, len(self.classes), len(new), like)
         return type(self)(
-            observing_network(network) if observing else network,
+            with_observations(network) if observing else network,
             (*self.classes, *new),
             voxel_mean=self.voxel_mean,
             reference_std=self.reference_std,
@@ -134,36 +137,29 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
         count, level = ops.shape(positions)[0], self.sampling.feature_level
         condition = ops.zeros((count, len(self.classes) + warps.NUMBERS))
         inputs = [signal_of(level) * positions, condition, ops.full((count, 1), level)]
-        if len(self.network.inputs) > 3:
+        if is_told_observations(self.network):
             inputs.append(ops.zeros((count, *self.grid, 2)))
         return inputs
 
     @property
     def is_told_observations(self) -> bool:
         """Whether what draws shapes is told what is observed of them, beside the projection."""
-        return len((self.field or self.network).inputs) > 3
+        return is_told_observations(self.field or self.network)
 
     @property
     def _revision(self) -> AnnealingSettings:
         """Given shapes are noised to a level at which what they are is decided."""
         return replace(self.sampling, first_level=self.sampling.revision_level)
 
-    def _reconstructed(
-        self,
-        constraint: Constraint,
-        category: Category | None,
-        num_samples: int | None,
-        how: Mapping[str, Any],
-    ) -> np.ndarray:
-        """Positions of shapes of which so much is known; a network that is told them sees them."""
+    def _reconstruction(
+        self, constraint: Constraint, told: dict[str, Any], sampled: bool
+    ) -> tuple[AnnealingSettings, dict[str, Any]]:
+        """A network that is told observations is told what is known, and needs fewer levels."""
         if not self.is_told_observations:
-            return super()._reconstructed(constraint, category, num_samples, how)
-        count = len(constraint[0])
+            return super()._reconstruction(constraint, told, sampled)
         observation = ops.convert_to_numpy(constraint.observation(self.grid))
-        condition = with_observation(self._composed(category, count), observation)
-        settings = self.sampling.reconstructing(sampled=num_samples is not None)
-        told: dict[str, Any] = {"constraint": constraint, "condition": condition}
-        return self.sampler.sample(count, settings, **how, **told)
+        condition = with_observation(told["condition"], observation)
+        return self.sampling.reconstructing(sampled), {"condition": condition}
 
     # --- Latents -----------------------------------------------------------------------------
 
@@ -214,6 +210,9 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
                 frozen copy of the network, as it is now, becomes the field. Where the odds are
                 learned, the field becomes the network, and an energy is to be fitted to it again.
             keras_arguments: passed on to `keras.Model.compile`.
+
+        Raises:
+            ValueError: when something is to be observed, and the network is not told what.
         """
         self.denoising = denoising or Denoising()
         if self.denoising.observed and not self.is_told_observations:

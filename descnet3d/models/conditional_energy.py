@@ -10,6 +10,7 @@ from keras import ops
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import signal_of
 from descnet3d.energy.composition import Composition, observation_of, summed, untold
+from descnet3d.models.conditional_network import is_told_observations
 
 
 class ConditionalEnergy:
@@ -162,7 +163,7 @@ def _called(network: keras.Model, positions: Any, told: Any, level: Any, observa
     A network that is not told samples under the projection alone.
     """
     inputs = [positions, told, level]
-    if len(network.inputs) > len(inputs):
+    if is_told_observations(network):
         nothing = ops.concatenate([ops.zeros_like(positions)] * 2, axis=-1)
         inputs.append(nothing if observation is None else observation)
     return network(inputs, training=False)

@@ -153,7 +153,12 @@ def with_conditions(
     return larger
 
 
-def observing(network: keras.Model) -> keras.Model:
+def is_told_observations(network: keras.Model) -> bool:
+    """Whether a network is told what is observed of shapes, beside condition and level."""
+    return len(network.inputs) > 3
+
+
+def with_observations(network: keras.Model) -> keras.Model:
     """The network, told also what is observed of shapes; it makes nothing of that yet.
 
     Args:
@@ -165,7 +170,7 @@ def observing(network: keras.Model) -> keras.Model:
     Raises:
         ValueError: when `conditional` did not build the network.
     """
-    if len(network.inputs) > 3:
+    if is_told_observations(network):
         return network
     try:
         larger = conditional(network.input_shape[0][1], observed=True, **_sizes_of(network))

@@ -290,8 +290,16 @@ class EnergyBasedModel(ShapeModel):
             how: seed, steps, batch size and progress, as the sampler takes them.
         """
         count = len(constraint[0])
-        told = self._told(category, count, known=True)
-        return self.sampler.sample(count, self.sampling, constraint=constraint, **how, **told)
+        settings, told = self._reconstruction(
+            constraint, self._told(category, count, known=True), num_samples is not None
+        )
+        return self.sampler.sample(count, settings, constraint=constraint, **how, **told)
+
+    def _reconstruction(
+        self, constraint: Constraint, told: dict[str, Any], sampled: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """How shapes are found of which so much is known, and what the sampler is told of them."""
+        return self.sampling, told
 
     @property
     def _revision(self) -> Any:

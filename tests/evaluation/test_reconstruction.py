@@ -276,3 +276,18 @@ def test_a_model_of_several_categories_is_told_each_in_turn():
         mean = np.mean([part[row].iou for part in parts])  # of as many shapes each
         assert scores.iou == pytest.approx(mean)
     assert parts[0]["this model"] != parts[1]["this model"]
+
+
+def test_a_model_that_knows_no_categories_is_asked_for_all_as_it_is():
+    shapes, is_test = boxes(12), np.tile([True, False, True], 4)
+    archive = VoxelArchive(
+        shapes > 0.5, np.repeat([0, 1], 6), ("low", "high"), is_test, tuple("abcdefghijkl")
+    )
+    model = small_model()
+    whole = reconstruction.evaluate_reconstruction(model, CONDITIONS[0], archive, None, seed=3)
+    parts = [
+        reconstruction.evaluate_reconstruction(model, CONDITIONS[0], archive, name, seed=3)
+        for name in archive.classes
+    ]
+    mean = np.mean([part["this model"].iou for part in parts])
+    assert whole["this model"].shapes == 8 and whole["this model"].iou == pytest.approx(mean)

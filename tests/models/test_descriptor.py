@@ -226,7 +226,7 @@ def test_noise_is_switched_off_after_its_epoch():
 def test_one_model_super_resolves_any_ratio_and_recovers_between(example_of):
     model, shapes, _ = example_of()
     side = model.grid[0]
-    for ratio, count in ((2, 3), (4, 3), (8, 1), (4, 5)):
+    for ratio, count in ((2, 3), (4, 3), (8, 1), (4, 5), (2, 2)):
         blocks = shapes[:count].reshape(count, *(side // ratio, ratio) * 3)
         coarse = blocks.mean(axis=(2, 4, 6))
         fine = model.super_resolve(coarse, num_steps=2, seed=0)

@@ -9,7 +9,7 @@ from told_odds import SEEN, told_odds_model
 from descnet3d.energy.composition import with_observation
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.models.annealed import AnnealedDescriptor
-from descnet3d.models.conditional_network import observing
+from descnet3d.models.conditional_network import with_observations
 from descnet3d.shapes import blocks
 
 CLASSES = ("slab", "post")
@@ -112,7 +112,7 @@ def test_a_network_begins_as_it_was_before_it_was_told(voxels):
     before = small_conditional(16, cells=8, voxels=voxels)
     for variable in before.trainable_variables:  # what is zero at first, too
         variable.assign(variable + 0.05 * keras.random.normal(variable.shape, seed=2))
-    after = observing(before)
+    after = with_observations(before)
     generator = np.random.default_rng(0)
     inputs = [generator.normal(size=(2, 16, 16, 16, 1)), generator.random((2, 8)), [[2.0], [9.0]]]
     inputs = [keras.ops.convert_to_tensor(np.float32(values)) for values in inputs]
@@ -122,7 +122,7 @@ def test_a_network_begins_as_it_was_before_it_was_told(voxels):
         keras.ops.convert_to_numpy(before(inputs)),
         rtol=1e-5,
     )
-    assert observing(after) is after
+    assert with_observations(after) is after
     drive = after.get_layer("observed_drive").kernel
     drive.assign(drive + 0.1)
     changed = keras.ops.convert_to_numpy(after([*inputs, told]) - before(inputs))
