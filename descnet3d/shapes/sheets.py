@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,30 +97,19 @@ def sheet(
     draw = ImageDraw.Draw(page)
     if title is not None:
         _write(draw, title, (size[0] / 2, title_height / 2), title_size, size[0] - text_size)
-    how: dict[str, Any] = {"threshold": threshold, "surface": surface, "span": span}
-    for index, picture in enumerate(_rendered(shapes, tile, how, progress)):
+    drawn = bar(len(shapes), "tile", items=shapes) if progress else shapes
+    for index, shape in enumerate(drawn):
         left = index % columns * tile
         top = title_height + index // columns * (tile + label_height)
+        picture = render(shape, tile, threshold=threshold, surface=surface, span=span)
         page.paste(Image.fromarray(picture), (left, top))
         middle = left + tile / 2
-        if not (shapes[index] > threshold).any():
+        if not (shape > threshold).any():
             _write(draw, "empty", (middle, top + tile / 2), text_size, tile)
         if labels is not None:
             place = (middle, top + tile + 0.4 * label_height)
             _write(draw, str(labels[index]), place, text_size, tile - text_size)
     return np.asarray(page)
-
-
-def _rendered(
-    shapes: np.ndarray, tile: int, how: dict[str, Any], progress: bool
-) -> Iterator[np.ndarray]:
-    """The picture of each shape in turn; all cores draw."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        drawn = pool.map(lambda shape: render(shape, tile, **how), shapes)
-        yield from bar(len(shapes), "tile", items=drawn) if progress else drawn
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def save_sheet(
