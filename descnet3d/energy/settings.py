@@ -260,7 +260,7 @@ class Denoising(Settings):
         float, "a shape's loss is multiplied by (4/level) to this power, within [0.3, 8]"
     ] = 0.5
     untold: Annotated[float, "the share of shapes whose category is not told"] = 0.1
-    warped: Annotated[float, "the share of shapes that are slightly scaled and shifted"] = 0.5
+    warped: Annotated[float, "the share of shapes slightly scaled, and shifted up or down"] = 0.5
     observed: Annotated[
         float, "the share of shapes of which voxels or averages of blocks are told"
     ] = 0.0

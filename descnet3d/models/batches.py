@@ -27,8 +27,8 @@ class VoxelBatches(keras.utils.PyDataset):
         corruption: what hides voxels of each shape anew in each epoch, as
             `corruptions.visible_voxels` takes it; None for none.
         labels: integers `[n]`, given out beside the shapes; None for none.
-        warped: the share of labelled shapes that are slightly scaled and shifted; where it is
-            positive, batches say how.
+        warped: the share of labelled shapes that are slightly scaled, and shifted upwards or
+            down; where it is positive, batches say how.
         observed: the share of labelled shapes of which something is observed; where it is positive,
             batches say what (`shapes.observations`).
         shuffled: whether each pass over the shapes has an order of its own, or that of the shapes.

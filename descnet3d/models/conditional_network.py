@@ -26,6 +26,7 @@ def conditional(
     cell_blocks: int = 2,
     voxels: int = 16,
     voxel_blocks: int = 2,
+    mirrored: bool = True,
     observed: bool = False,
     reference_std: float = 0.5,
 ) -> keras.Model:
@@ -44,7 +45,8 @@ def conditional(
     says of the whole (`code_2`), and blocks in which a patch sees its neighbours and the patches
     at its mirrored places. These odds tell the whole; convolutions on cells of 2³ voxels and on
     the voxels themselves, which see noise, odds and what the patches know, then close surfaces and
-    join thin parts. Condition and level scale and shift the responses of every block.
+    join thin parts. They see their mirrored places, too: of a symmetric shape, one noisy copy is
+    two. Condition and level scale and shift the responses of every block.
 
     Args:
         size: the grid's side, in voxels; a multiple of `patch`.
@@ -61,6 +63,7 @@ def conditional(
         cell_blocks: how many blocks on cells.
         voxels: responses of a voxel; 0 leaves the odds as the patches tell them.
         voxel_blocks: how many blocks on voxels.
+        mirrored: whether cells and voxels see their mirrored places about axes 0 and 1.
         observed: whether the network is told what is observed of a shape (`energy.constraints`),
             which patches and voxels see beside the noisy shape: f(Y | c, level, observation).
         reference_std: half the distance of an occupied from an empty voxel in model space.
@@ -93,12 +96,12 @@ def conditional(
     # What is summed over the voxels is float32 under any policy, and so is what goes into it.
     noisy = layers.Rescaling(1 / reference_std, dtype="float32", name="in_reference_units")(shapes)
     responses = _patch_drive(noisy, (side, patch), width, "patch")
-    seen = [noisy]
+    told_of = None
     if observed:
         observation = keras.Input((size, size, size, 2), name="observation")
         inputs.append(observation)
-        seen.append(layers.Rescaling([1 / reference_std, 1.0], name="observed")(observation))
-        responses = responses + _patch_drive(seen[1], (side, patch), width, "observed")
+        told_of = layers.Rescaling([1 / reference_std, 1.0], name="observed")(observation)
+        responses = responses + _patch_drive(told_of, (side, patch), width, "observed")
     responses = responses + _for_patches(layers.Dense(width, name="patch_condition")(known))
     responses = layers.Activation("silu", name="patch_responses")(responses)
 
@@ -115,11 +118,9 @@ def conditional(
     # How much a voxel's own noisy value says of it: 2g/(1 - g)² = 2(1 + level)/level².
     own = ops.reshape(2.0 * (1.0 + level) / ops.square(level), (-1, 1, 1, 1, 1)) * noisy
     if voxels:
-        seen[1:1] = [ops.tanh(0.5 * odds), ops.tanh(0.5 * (odds + own))]
-        voxel = ops.concatenate(seen, axis=-1)
-        more = _voxel_odds(
-            voxel, responses, known, (side, patch), (cells, cell_blocks), (voxels, voxel_blocks)
-        )
+        seen = _seen(noisy, odds, odds + own, told_of, mirrored)
+        sizes = (cells, cell_blocks), (voxels, voxel_blocks)
+        more = _voxel_odds(seen, responses, known, (side, patch), sizes, mirrored)
         odds = layers.Add(dtype="float32", name="log_odds")([odds, more])
     evidence = _log_cosh(0.5 * (odds + own)) - _log_cosh(0.5 * odds)
     score = layers.Reshape((1,), dtype="float32", name="score")(ops.sum(evidence, axis=(1, 2, 3)))
@@ -181,7 +182,8 @@ def with_observations(network: keras.Model) -> keras.Model:
             for variable, theirs in zip(ours, layer.variables, strict=True):
                 value = ops.convert_to_numpy(theirs)
                 if variable.shape != value.shape:  # of voxel_drive, which sees them too
-                    value = np.pad(value, [(0, 0)] * 3 + [(0, 2), (0, 0)])
+                    more = variable.shape[3] - value.shape[3]
+                    value = np.pad(value, [(0, 0)] * 3 + [(0, more), (0, 0)])
                 variable.assign(value)
     except ValueError as error:
         raise ValueError(
@@ -217,6 +219,7 @@ def _sizes_of(network: keras.Model) -> dict[str, Any]:
         "blocks": count("block"),
         "cell_blocks": count("cell"),
         "voxel_blocks": count("voxel"),
+        "mirrored": "mirrored_voxels" in names,
         "reference_std": 1 / network.get_layer("in_reference_units").scale,
     }
 
@@ -284,11 +287,7 @@ def _block(
     scale, shift, scale_own, shift_own = _scale_and_shift(known, width, 2, f"{name}_condition")
     seen = _normalized(responses, f"{name}_normalized") * scale + shift
     seen = layers.Reshape((side, side, side, width), name=f"{name}_in_space")(seen)
-    mirrored = ops.concatenate([ops.flip(seen, axes) for axes in (1, 2, (1, 2))], axis=-1)
-    mirrored = layers.Activation("silu", name=f"{name}_mirrored")(mirrored)
-    mirrored = layers.Dense(
-        width, kernel_initializer=_normal(0.3 / math.sqrt(3 * width)), name=f"{name}_mirror"
-    )(mirrored)
+    mirrored = _from_mirrored(seen, name)
     around = layers.Conv3D(context, 3, padding="same", activation="silu", name=f"{name}_context")(
         seen
     )
@@ -305,13 +304,39 @@ def _block(
     return responses + own
 
 
+def _mirrored(places: Any) -> list[Any]:
+    """What is at each place's mirrored ones, about axis 0, axis 1 and both."""
+    return [ops.flip(places, axes) for axes in (1, 2, (1, 2))]
+
+
+def _from_mirrored(seen: Any, name: str) -> Any:
+    """What the mirrored places add to each place's responses."""
+    width = seen.shape[-1]
+    mirrored = ops.concatenate(_mirrored(seen), axis=-1)
+    mirrored = layers.Activation("silu", name=f"{name}_mirrored")(mirrored)
+    normal = _normal(0.3 / math.sqrt(3 * width))
+    return layers.Dense(width, kernel_initializer=normal, name=f"{name}_mirror")(mirrored)
+
+
+def _seen(noisy: Any, odds: Any, posterior: Any, told_of: Any, mirrored: bool) -> Any:
+    """What voxels see of themselves, and of their mirrored places, `[n, D, H, W, c]`."""
+    drawn = ops.tanh(0.5 * posterior)
+    seen = [noisy, ops.tanh(0.5 * odds), drawn]
+    if mirrored:
+        both = ops.concatenate([noisy, drawn], axis=-1)
+        seen.append(layers.Concatenate(name="mirrored_voxels")(_mirrored(both)))
+    if told_of is not None:
+        seen += [told_of, *(_mirrored(told_of) if mirrored else [])]
+    return ops.concatenate(seen, axis=-1)
+
+
 def _voxel_odds(
     seen: Any,
     of_patches: Any,
     known: Any,
     grid: tuple[int, int],
-    cells: tuple[int, int],
-    voxels: tuple[int, int],
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    mirrored: bool,
 ) -> Any:
     """What convolutions on cells of 2³ voxels, and on voxels, add to the odds of each voxel.
 
@@ -320,10 +345,10 @@ def _voxel_odds(
         of_patches: the responses of the patches, `[n, p, w]`.
         known: of condition and level.
         grid: how many patches along an axis, and their side.
-        cells: responses of a cell, and blocks.
-        voxels: the same of a voxel.
+        sizes: the responses of a cell and the blocks on cells, and the same of voxels.
+        mirrored: whether cells see their mirrored places.
     """
-    (side, patch), (cell_width, cell_blocks), (width, blocks) = grid, cells, voxels
+    (side, patch), ((cell_width, cell_blocks), (width, blocks)) = grid, sizes
     halves = patch // 2
     drive = layers.Conv3D(width, 3, padding="same", name="voxel_drive")(seen)
     told = layers.Dense(width, name="voxel_condition")(known)
@@ -336,26 +361,28 @@ def _voxel_odds(
     )
     coarse = coarse + _unfolded(placed, halves, cell_width, "cell")
     for number in range(1, cell_blocks + 1):
-        coarse = _near_block(coarse, known, cell_width, f"cell{number}")
+        coarse = _near_block(coarse, known, f"cell{number}", mirrored)
 
     spread = layers.Dense(8 * width, name="voxel_places")(coarse)
     fine = fine + _unfolded(spread, 2, width, "voxel")
     for number in range(1, blocks + 1):
-        fine = _near_block(fine, known, width, f"voxel{number}")
+        fine = _near_block(fine, known, f"voxel{number}")
     fine = layers.Activation("silu", name="voxel_last")(fine)
     return layers.Dense(1, kernel_initializer="zeros", name="voxel_odds")(fine)
 
 
-def _near_block(responses: Any, known: Any, width: int, name: str) -> Any:
-    """Each place among its neighbours; adds to the responses."""
+def _near_block(responses: Any, known: Any, name: str, mirrored: bool = False) -> Any:
+    """Each place among its neighbours, and its mirrored places; adds to the responses."""
+    width = responses.shape[-1]
     numbers = layers.Dense(2 * width, kernel_initializer="zeros", name=f"{name}_condition")(known)
     scale, shift = (_for_places(part) for part in ops.split(numbers, 2, axis=-1))
     seen = _normalized(responses, f"{name}_normalized") * (1.0 + scale) + shift
-    seen = layers.Conv3D(width, 3, padding="same", activation="silu", name=f"{name}_context")(seen)
+    around = layers.Conv3D(width, 3, padding="same", activation="silu", name=f"{name}_context")
     own = layers.Dense(
         width, kernel_initializer=_normal(0.5 / math.sqrt(width)), name=f"{name}_own"
     )
-    return responses + own(seen)
+    added = own(around(seen))
+    return responses + (added + _from_mirrored(seen, name) if mirrored else added)
 
 
 def _unfolded(responses: Any, times: int, width: int, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Shapes slightly scaled and shifted along each axis, as whole voxels allow."""
+"""Shapes slightly scaled along each axis and shifted upwards or down, as whole voxels allow."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ LARGEST_SHIFT = 2
 def draw_warps(count: int, share: float, generator: np.random.Generator) -> np.ndarray:
     """Random warps.
 
+    Shapes are shifted along the up axis alone: about the others many are symmetric, and stay so,
+    which networks that see mirrored places build on.
+
     Args:
         count: how many.
         share: the share of shapes that are warped at all.
@@ -20,9 +23,11 @@ def draw_warps(count: int, share: float, generator: np.random.Generator) -> np.n
 
     Returns:
         float32 `[count, 6]`: the logarithm of the scale of each axis relative to that of
-        `LARGEST_SCALE`, then the shift of each in parts of `LARGEST_SHIFT`; zeros for none.
+        `LARGEST_SCALE`, then the shift of each (0 for axes 0 and 1) in parts of
+        `LARGEST_SHIFT`; zeros for none.
     """
     numbers = generator.uniform(-1, 1, (count, NUMBERS))
+    numbers[:, 3:5] = 0
     numbers[:, 3:] = np.round(numbers[:, 3:] * LARGEST_SHIFT) / LARGEST_SHIFT
     numbers[generator.random(count) >= share] = 0
     return numbers.astype(np.float32)

@@ -57,6 +57,27 @@ def noisy_inputs(model, level, seed=0):
     return tuple(keras.ops.convert_to_tensor(values) for values in inputs)
 
 
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_voxels_see_their_mirrored_places(mirrored):
+    """Noise at one voxel tells of the four places that mirroring gives, where patches see none."""
+    keras.utils.set_random_seed(3)
+    network = small_conditional(16, cells=8, voxels=4, mirrored=mirrored)
+    for variable in network.trainable_variables:  # what is zero at first, too
+        variable.assign(variable + 0.05 * keras.random.normal(variable.shape, seed=2))
+    blind = network.get_layer("patch_drive").kernel
+    blind.assign(keras.ops.zeros_like(blind))
+    odds = keras.Model(network.inputs, network.get_layer("log_odds").output)
+    noise = np.random.default_rng(0).standard_normal((1, 16, 16, 16, 1)).astype(np.float32)
+    changed = noise.copy()
+    changed[0, 2, 3, 4] += 1
+    told = np.ones((1, 8), np.float32), np.full((1, 1), 2.0, np.float32)
+    before, after = (keras.ops.convert_to_numpy(odds([y, *told])) for y in (noise, changed))
+    moved = (before != after)[0, ..., 0]
+    assert moved[2, 3, 4]
+    assert moved[13, 3, 4] == moved[2, 12, 4] == moved[13, 12, 4] == mirrored
+    assert not moved[:, :, 12:].any()
+
+
 def test_where_the_odds_see_no_noisy_shape_the_energy_is_that_of_a_mixture_of_two_gaussians():
     model = small_model()
     drawn = model.network.get_layer("drawn")

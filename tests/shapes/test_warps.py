@@ -45,3 +45,12 @@ def test_the_share_that_is_warped_is_the_one_asked_for():
     share = (numbers != 0).any(axis=1).mean()
     assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 4000)
     assert np.abs(numbers).max() <= 1
+
+
+def test_symmetric_shapes_stay_symmetric():
+    shapes = random_shapes(2, 40)
+    for axes in ((1,), (2,)):
+        symmetric = np.maximum(shapes, np.flip(shapes, axes))
+        warped = warp(symmetric, draw_warps(40, 1.0, np.random.default_rng(3)))
+        assert (warped != symmetric).any()
+        np.testing.assert_array_equal(np.flip(warped, axes), warped)
