@@ -36,19 +36,16 @@ COMMANDS = {
     "synthesize": "synthesize chair --num=COUNT --steps=1 --out=OUT/a.npz",
     "generate": "generate cooperative_chair_32 --num=COUNT --out=OUT/a.npz",
     "interpolate": "interpolate cooperative_chair_32 --num=HALF --steps=2 --out=OUT/a.npz",
-    "recover": "recover IN/recover --input=IN/fine.npz --corruption=voxels:0.7 --out=OUT/a.npz",
-    "upscale": "upscale IN/upscale --input=IN/coarse.npz --out=OUT/a.npz",
+    "recover": "recover IN/told --input=IN/fine.npz --corruption=voxels:0.7 --out=OUT/a.npz",
+    "upscale": "upscale IN/told --input=IN/coarse.npz --out=OUT/a.npz",
     "voxelize": "voxelize IN/folder --out=OUT/a.npz --workers=1",
     "train": f"train --data=IN/archive.npz --category=chair --out=OUT/a {BRIEFLY}",
     "finetune": "finetune --from=langevin_toilet_32 --data=IN/archive.npz --category=chair "
     "--out=OUT/a --steps=1 --sheet_every=0",
-    "evaluate": "evaluate IN/synthesize --data=IN/archive.npz --category=chair --num=16",
+    "evaluate": "evaluate IN/evaluated --data=IN/archive.npz --category=chair --num=16",
 }
-QUICK = {
-    "recover": "recovery_chair_32",
-    "upscale": "superres_chair_32",
-    "synthesize": "langevin_toilet_32",
-}
+SHARED = "recovery_modelnet10_32"  # whose weights `told` shares, and looks for beside it
+QUICK = {SHARED: SHARED, "told": "recovery_chair_32", "evaluated": "langevin_toilet_32"}
 
 
 def _prepare(folder: Path, data: str, count: int) -> None:
@@ -65,11 +62,13 @@ def _prepare(folder: Path, data: str, count: int) -> None:
     (folder / "folder" / "chair").mkdir(parents=True)
     for name, shape in zip(names, shapes, strict=True):
         np.save(folder / "folder" / "chair" / f"{name}.npy", shape)
-    for command, preset in QUICK.items():
-        shutil.copytree(presets.find(preset), folder / command)
-        path = folder / command / "config.json"
+    for name, preset in QUICK.items():
+        shutil.copytree(presets.find(preset), folder / name)
+        path = folder / name / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["model"]["sampling"].update(num_steps=1, rounds=1)
+        sampling = config["model"].get("sampling", {})
+        for steps in sampling.keys() & {"num_steps", "rounds", "reconstruction_steps"}:
+            sampling[steps] = 1
         path.write_text(json.dumps(config), encoding="utf-8")
 
 
