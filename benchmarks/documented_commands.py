@@ -142,7 +142,7 @@ def few(archive: VoxelArchive, count: int) -> VoxelArchive:
 
 def make_stand_ins(folder: Path, data: Path) -> None:
     """What the pages call the user's own, of real shapes, by the package itself."""
-    archive = few(read_archive(data / "modelnet10_32.npz"), 24)
+    archive = few(read_archive(data / "modelnet10_32.npz"), 40)
     write_archive(folder / "modelnet10_32.npz", archive)
     fine = few(read_archive(data / "modelnet10_bed_64.npz"), 12)
     write_archive(folder / "modelnet10_bed_64.npz", fine)

@@ -1,14 +1,19 @@
 """The shapes of presets beside real ones, over several seeds: how far the model is, and how sure.
 
     python benchmarks/synthesis.py --data=modelnet10_32.npz --presets bed chair --seeds 0 1 2
+    python benchmarks/synthesis.py --data=modelnet10_32.npz --presets chair --steps 10 20 40 80
 
 For each preset and figure: the mean over the seeds, the least and the largest, what the real test
 shapes reach (where they would be compared with themselves, as many real training shapes), and the
-ratio of the mean to it. Each seed synthesises `--num` shapes from fresh noise; none is chosen.
+ratio of the mean to it. Each seed synthesises `--num` shapes from fresh noise; none is chosen. With
+several numbers of steps there is a table for each; `seconds` are those of a shape, by processor
+time, of chains that had been compiled before.
 """
 
 import argparse
+import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +25,7 @@ from descnet3d.tables import table
 from descnet3d.zoo import presets
 
 
-def measured(preset, archive, num, seeds):
+def measured(preset, archive, num, seeds, steps):
     """The scores of each seed, and those of real shapes, of as many drawings of them."""
     model = presets.load(preset)
     category = model.preset["category"]
@@ -30,7 +35,13 @@ def measured(preset, archive, num, seeds):
         None if of_several else category,
         presets.reference_classifier(archive.classes, model.grid),
     )
-    ours = [score_shapes(model.synthesize(num, seed=seed), reference).as_dict() for seed in seeds]
+    model.synthesize(num, seed=0, num_steps=2)  # compiles
+    ours = []
+    for seed in seeds:
+        begun = time.process_time()
+        shapes = model.synthesize(num, seed=seed, num_steps=steps)
+        seconds = (time.process_time() - begun) / num
+        ours.append({**score_shapes(shapes, reference).as_dict(), "seconds": seconds})
     return ours, [score_real_shapes(reference, num, seed).as_dict() for seed in seeds]
 
 
@@ -39,9 +50,11 @@ def told(ours, real):
     rows = {}
     for name in ours[0]:
         values = [scores[name] for scores in ours]
-        own = np.mean([scores[name] for scores in real])
-        ratio = f"{np.mean(values) / own:.3f}" if own and name != "shapes" else None
-        rows[name] = [float(np.mean(values)), min(values), max(values), float(own), ratio]
+        row = [float(np.mean(values)), min(values), max(values)]
+        if name in real[0]:
+            own = float(np.mean([scores[name] for scores in real]))
+            row += [own, f"{row[0] / own:.3f}" if own and name != "shapes" else None]
+        rows[name] = row
     return table(rows, ["mean", "least", "largest", "real shapes", "ratio"])
 
 
@@ -52,17 +65,19 @@ def main():
     parser.add_argument("--presets", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--num", type=int, default=64)
+    parser.add_argument("--steps", nargs="+", type=int, default=[None], help="of sampling")
     parser.add_argument("--json", help="where all scores are added to, by preset")
     arguments = parser.parse_args()
     archive = read_archive(arguments.data)
-    for preset in arguments.presets:
-        ours, real = measured(preset, archive, arguments.num, arguments.seeds)
-        print(f"### {preset}\n\n{told(ours, real)}\n", flush=True)
+    for preset, steps in itertools.product(arguments.presets, arguments.steps):
+        ours, real = measured(preset, archive, arguments.num, arguments.seeds, steps)
+        name = f"{preset}, {steps} steps" if steps else preset
+        print(f"### {name}\n\n{told(ours, real)}\n", flush=True)
         if arguments.json:
             path = Path(arguments.json)
             found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
             with replacing(path) as temporary:
-                text = json.dumps({**found, preset: {"ours": ours, "real": real}}, indent=1)
+                text = json.dumps({**found, name: {"ours": ours, "real": real}}, indent=1)
                 Path(temporary).write_text(text, "utf-8")
 
 
