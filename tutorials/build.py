@@ -28,7 +28,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-SECONDS_A_CELL = 900
+SECONDS_A_CELL = 3600  # fine-tuning on one core takes a quarter of an hour
 MOST_BYTES = 1_500_000
 # What TensorFlow and open3d say of themselves and of the machine.
 _CHATTER = re.compile(
