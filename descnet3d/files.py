@@ -77,8 +77,9 @@ def check_folder_writable(path: str | os.PathLike) -> Path:
     made = []
     try:  # trying is the only test that also knows of read-only disks and quotas
         for folder in reversed(missing):
-            folder.mkdir()
-            made.append(folder)
+            with contextlib.suppress(FileExistsError):  # another worker has just made it
+                folder.mkdir()
+                made.append(folder)
         trial = _temporary_beside(target / "trial")
         trial.touch(exist_ok=False)
         trial.unlink()
