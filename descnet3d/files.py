@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,25 +74,18 @@ def check_folder_writable(path: str | os.PathLike) -> Path:
     target = Path(os.path.realpath(path))
     if os.path.exists(target) and not os.path.isdir(target):
         raise OutputError(f"cannot write into {path}: it is not a folder; choose another name")
-    missing = [folder for folder in (target, *target.parents) if not os.path.exists(folder)]
-    made = []
+    nearest = next(folder for folder in (target, *target.parents) if os.path.exists(folder))
     try:  # trying is the only test that also knows of read-only disks and quotas
-        for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another worker has just made it
-                folder.mkdir()
-                made.append(folder)
-        trial = _temporary_beside(target / "trial")
-        trial.touch(exist_ok=False)
-        trial.unlink()
+        # The missing folders are made in one of our own: other workers make and remove theirs.
+        with tempfile.TemporaryDirectory(prefix=".trial-", dir=nearest) as own:
+            trial = Path(own) / target.relative_to(nearest)
+            trial.mkdir(parents=True, exist_ok=True)
+            (trial / "trial").touch()
     except OSError as error:
         raise OutputError(
             f"cannot write into {path}: nothing can be created there ({error.strerror}); choose "
             "another folder"
         ) from error
-    finally:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):  # somebody else has put something into it
-                folder.rmdir()
     return target
 
 

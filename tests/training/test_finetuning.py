@@ -184,11 +184,12 @@ def test_grids_without_a_preset_are_told():
 @pytest.mark.one_backend
 def test_the_nearest_preset_is_of_the_right_category(modelnet10):
     archive = read_archive(modelnet10, "bed", "train")
-    found = finetuning.nearest_presets(archive.occupancy[:8], without=("chair", "modelnet10"))
+    found = finetuning.nearest_presets(archive.occupancy[:24], without=("chair", "modelnet10"))
     losses = [candidate.loss for candidate in found]
     assert losses == sorted(losses) and len(found) == 9
+    # After its own what is built like a bed is nearer than what is not.
     nearest = [candidate.preset.category for candidate in found]
-    assert nearest[0] == "bed" and found[0].loss < 0.9 * found[1].loss
+    assert nearest[0] == "bed" and nearest[1] in ("sofa", "table", "bathtub")
     assert "chair" not in nearest
 
 
