@@ -3,8 +3,9 @@
     KERAS_BACKEND=torch python benchmarks/training_step.py --data=modelnet10_32.npz [--rounds=5]
 
 Processor milliseconds of one iteration of 8 shapes with the network of `synthesis_modelnet10_32`,
-as it is and with numbers below 1e-38 kept, in turns in one process (TensorFlow never keeps them);
-medians with the smallest and the largest.
+in turns in one process; medians with the smallest and the largest. PyTorch's columns: as it is,
+with numbers below 1e-38 kept (TensorFlow never keeps them), and as native code with products in
+float32 and in bfloat16 (`energy.native`). Its making is measured, too: the first iteration.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 import descnet3d
 from descnet3d.datasets.archives import read_archive
-from descnet3d.energy import backend
+from descnet3d.energy import backend, native
 from descnet3d.energy.settings import Denoising
 
 BATCH = 8
@@ -34,26 +35,31 @@ def main() -> None:
     archive = read_archive(given.data)
     rows = np.random.default_rng(0).permutation(len(archive.labels))[:BATCH]
     shapes, labels = archive.occupancy[rows], archive.labels[rows]
-    model = descnet3d.load("modelnet10")
-    ways = {"as it is": backend._without_subnormal_numbers}  # noqa: SLF001 - it is what is compared
-    if keras.backend.backend() == "torch":
-        ways["subnormal numbers kept"] = contextlib.nullcontext
+    on_torch = keras.backend.backend() == "torch"
+    ways = {"as it is": ("no", backend._without_subnormal_numbers)}  # noqa: SLF001 - compared
+    if on_torch:
+        ways["subnormal numbers kept"] = ("no", contextlib.nullcontext)
+        for products in native.PRODUCTS:
+            ways[f"native, {products}"] = (products, backend._without_subnormal_numbers)
     print(f"| {keras.backend.backend()} | {' | '.join(ways)} |\n|---|{'---|' * len(ways)}")
     for learns in ("energy", "odds"):
-        model.compile(denoising=Denoising(learns=learns))
+        models = {name: descnet3d.load("modelnet10") for name in ways}
         spent: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(given.rounds + 1):
-            for name, way in ways.items():
-                backend._without_subnormal_numbers = way
+            for name, (code, numbers) in ways.items():
+                if not turn:
+                    models[name].compile(denoising=Denoising(learns=learns), native=code)
+                backend._without_subnormal_numbers = numbers
                 started = time.process_time()
-                model.fit(shapes, labels, batch_size=BATCH, verbose=0)
-                if turn:  # the first one traces and warms up
-                    spent[name].append(1000 * (time.process_time() - started))
+                models[name].fit(shapes, labels, batch_size=BATCH, verbose=0)
+                spent[name].append(1000 * (time.process_time() - started))
+        first = [f"{each[0] / 1000:.0f} s" for each in spent.values()]
         cells = [
             f"{statistics.median(each):.0f} ms [{min(each):.0f}, {max(each):.0f}]"
-            for each in spent.values()
+            for each in (of_way[1:] for of_way in spent.values())
         ]
         print(f"| {learns} | {' | '.join(cells)} |", flush=True)
+        print(f"| {learns}, the first | {' | '.join(first)} |", flush=True)
 
 
 if __name__ == "__main__":

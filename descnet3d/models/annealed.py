@@ -15,6 +15,8 @@ from descnet3d.energy import backend
 from descnet3d.energy.annealing import AnnealedSampler, draw_levels, level_weights, signal_of
 from descnet3d.energy.composition import Category, with_observation
 from descnet3d.energy.constraints import Constraint
+from descnet3d.energy.native import native as as_native
+from descnet3d.energy.native import require_native
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.models.composed import ComposedModel
 from descnet3d.models.conditional_energy import ConditionalEnergy
@@ -199,7 +201,12 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
     # --- Training ----------------------------------------------------------------------------
 
     def compile(
-        self, optimizer: Any = None, *, denoising: Denoising | None = None, **keras_arguments: Any
+        self,
+        optimizer: Any = None,
+        *,
+        denoising: Denoising | None = None,
+        native: str = "no",
+        **keras_arguments: Any,
     ) -> None:
         """Choose the objective and the optimizer.
 
@@ -209,12 +216,17 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
             denoising: the objective. Where the energy is learned and there is no field yet, a
                 frozen copy of the network, as it is now, becomes the field. Where the odds are
                 learned, the field becomes the network, and an energy is to be fitted to it again.
+            native: "float32" or "bfloat16": on PyTorch and a CPU, the loss becomes native code with
+                such products (`energy.native`); "no" leaves it as it is.
             keras_arguments: passed on to `keras.Model.compile`.
 
         Raises:
-            ValueError: when something is to be observed, and the network is not told what.
+            ValueError: when something is to be observed, and the network is not told what; or
+                native code cannot be made here.
         """
         self.denoising = denoising or Denoising()
+        if native != "no":
+            require_native("native", native)
         if self.denoising.observed and not self.is_told_observations:
             raise ValueError(
                 "denoising.observed needs a network that is told what is observed: one that "
@@ -237,10 +249,15 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
             optimizer = keras.optimizers.Adam(
                 1e-3, beta_2=0.99, use_ema=True, ema_momentum=0.999, global_clipnorm=0.5
             )
-        names = {"odds": ["cross_entropy"], "energy": ["gradient_error"]}[self.denoising.learns]
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        self.trackers = {self._loss_name: keras.metrics.Mean(name=self._loss_name)}
         self.test_trackers = {}
         super().compile(optimizer, **keras_arguments)
+        self._objective = self._weighted_loss
+        if native != "no":
+            learned = self.trainable_variables
+            read = [each for part in self.parts.values() for each in part.variables]
+            others = [each for each in read if all(each is not one for one in learned)]
+            self._objective = as_native(self._weighted_loss, learned, others, native)
 
     @property
     def objectives(self) -> dict[str, Any]:
@@ -268,26 +285,29 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of descent on the denoising loss of a batch."""
         noised = self._noised(data, self.training_noise, self.denoising.untold)
-        name, loss_of = self._loss()
         weights = level_weights(self.denoising, noised[2])[:, 0]
-
-        def objective() -> tuple[Any, Any]:
-            losses = loss_of(*noised)
-            return ops.mean(weights * losses), ops.stop_gradient(ops.mean(losses))
-
-        loss = backend.descend(objective, self.optimizer, self.trainable_variables)
-        return self._track({name: loss}, noised[0])
+        loss = backend.descend(
+            lambda: self._objective(weights, *noised), self.optimizer, self.trainable_variables
+        )
+        return self._track({self._loss_name: loss}, noised[0])
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The denoising loss of held-out shapes, whose categories are all told."""
-        name, loss_of = self._loss()
         noised = self._noised(data, self.sampling_noise, 0.0)
-        return self._track({name: ops.mean(loss_of(*noised))}, noised[0])
+        return self._track({self._loss_name: ops.mean(self._loss(*noised))}, noised[0])
 
-    def _loss(self) -> tuple[str, Any]:
-        if self.denoising.learns == "odds":
-            return "cross_entropy", self.conditional.cross_entropy
-        return "gradient_error", self.conditional.gradient_error
+    def _weighted_loss(self, weights: Any, *noised: Any) -> tuple[Any, Any]:
+        """What is descended, and the mean loss of the batch."""
+        losses = self._loss(*noised)
+        return ops.mean(weights * losses), ops.stop_gradient(ops.mean(losses))
+
+    @property
+    def _loss_name(self) -> str:
+        return {"odds": "cross_entropy", "energy": "gradient_error"}[self.denoising.learns]
+
+    @property
+    def _loss(self) -> Any:
+        return getattr(self.conditional, self._loss_name)
 
     def _noised(
         self, data: Any, noise: keras.random.SeedGenerator, untold: float

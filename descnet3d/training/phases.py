@@ -123,7 +123,8 @@ def annealed_plan(
     def learning(what: str) -> Callable[[int, int], ShapeModel]:
         def prepare(batches: int, epochs: int) -> ShapeModel:
             optimizer = _adam(recipe, odds.learning_rate, batches * epochs, beta_2=0.99)
-            model.compile(optimizer, denoising=replace(objective, learns=what))
+            told = replace(objective, learns=what)
+            model.compile(optimizer, denoising=told, native=odds.native)
             return model
 
         return prepare

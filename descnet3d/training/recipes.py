@@ -51,6 +51,11 @@ class Odds(Schedule):
     gradient_steps: Annotated[
         int, "iterations in which the energy is then fitted to the odds", Flag("gradient_steps")
     ] = 0
+    native: Annotated[
+        str,
+        "float32 or bfloat16: on PyTorch and a CPU, losses become native code with such products, "
+        "which takes a C++ compiler and a minute; no: they stay as they are",
+    ] = "no"
     objective: Annotated[Denoising, "Learning by denoising"] = Denoising()
 
 
