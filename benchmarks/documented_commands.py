@@ -5,7 +5,8 @@
 
 Commands are the lines of fenced `bash` and `sh` blocks, and what stands in the text in backticks
 and has arguments; one that is shown several times is run once. They run in the order of the pages,
-in one folder that holds a copy of the committed files. What a page calls the user's own (my_chairs,
+in one folder that holds a copy of the committed files; what is published goes to a server of this
+machine that speaks as the hub does. What a page calls the user's own (my_chairs,
 damaged.off, coarse.npz, ...) is made of real shapes, and the archives hold a few shapes of each
 category. Where the page's command would take long, or names what is not here, `CHANGES` says what
 is put in its place, and the table has the command as it was run. What installs software (apt-get,
@@ -38,6 +39,9 @@ from descnet3d.datasets.archives import VoxelArchive, read_archive, write_archiv
 from descnet3d.shapes import blocks, surfaces
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/stand_ins"))
+from hub import Hub  # noqa: E402 - a real server, which takes what is published
+
 with socket.socket() as _free:
     _free.bind(("localhost", 0))
     PORT = _free.getsockname()[1]
@@ -239,7 +243,9 @@ def main() -> int:
     (top / "shared/data").symlink_to(given.data.resolve())
     copy_of_the_tree(folder)
     make_stand_ins(folder, given.data)
+    hub = Hub()
     (top / "exported").write_text(
+        f"export HF_ENDPOINT={hub.address} HF_HOME='{top}/hf' HF_HUB_DISABLE_XET=1 NO_PROXY='*'\n"
         f"export PATH='{sys.prefix}/bin':\"$PATH\" TF_CPP_MIN_LOG_LEVEL=3 "
         f"DESCNET3D_CACHE='{top}/cache' DESCNET3D_ZOO='{folder}/zoo' "
         "HOST=localhost OTHER=localhost INDEX=0\n"
@@ -266,6 +272,7 @@ def main() -> int:
                 print("\n".join(told.splitlines()[-12:]), flush=True)
     for group in LEFT_RUNNING:
         end(group)
+    hub.stop()
     headings = ["page", "command", "exit status", "seconds", ""]
     table = tabulate(rows, headings, "github", disable_numparse=True)
     table += f"\n\n{len(rows)} commands, {failed} failed.\n"

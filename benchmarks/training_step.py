@@ -20,8 +20,8 @@ import numpy as np
 
 import descnet3d
 from descnet3d.datasets.archives import read_archive
-from descnet3d.energy import backend, native
-from descnet3d.energy.settings import Denoising
+from descnet3d.energy import backend
+from descnet3d.energy.settings import PRODUCTS, Denoising
 
 BATCH = 8
 
@@ -39,7 +39,7 @@ def main() -> None:
     ways = {"as it is": ("no", backend._without_subnormal_numbers)}  # noqa: SLF001 - compared
     if on_torch:
         ways["subnormal numbers kept"] = ("no", contextlib.nullcontext)
-        for products in native.PRODUCTS:
+        for products in PRODUCTS:
             ways[f"native, {products}"] = (products, backend._without_subnormal_numbers)
     print(f"| {keras.backend.backend()} | {' | '.join(ways)} |\n|---|{'---|' * len(ways)}")
     for learns in ("energy", "odds"):

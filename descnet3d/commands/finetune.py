@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 # The settings of a recipe that are flags under their own names.
-_SETTINGS = ("layers", "mirror_axes", "seed")
+_SETTINGS = ("layers", "mirror_axes", "seed", "denoising_native")
 
 
 def _by_task(setting: str) -> str:

@@ -17,8 +17,7 @@ from typing import Any
 import keras
 
 from descnet3d.energy.backend import BackendError
-
-PRODUCTS = ("float32", "bfloat16")
+from descnet3d.energy.settings import PRODUCTS
 
 
 def require_native(name: str, products: str) -> None:

@@ -238,6 +238,10 @@ class AnnealingSettings:
         return replace(self, num_steps=num_steps, settle_steps=settle_steps)
 
 
+# What losses may become native code with (`energy.native`).
+PRODUCTS = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Denoising(Settings):
     """What an energy at every noise level learns by: shapes, drawn from noisy ones.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from descnet3d.arguments import require_positive_integer
 from descnet3d.energy.settings import (
+    PRODUCTS,
     AnnealingSettings,
     ChainSettings,
     Denoising,
@@ -163,6 +164,16 @@ class Recipe:
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2³², but it is {self.seed}.")
         self.mirrored()
+        if self.denoising.native not in ("no", *PRODUCTS):
+            raise ValueError(
+                f"denoising_native must be one of no, {', '.join(PRODUCTS)}, but it is "
+                f"{self.denoising.native!r}."
+            )
+        if self.denoising.native != "no" and not self.denoising.steps:
+            raise ValueError(
+                f"denoising_native={self.denoising.native} is for denoising_steps, and there are "
+                "none: only annealed descriptors learn in native code."
+            )
         if (self.network == "conditional") != bool(self.denoising.steps):
             raise ValueError(
                 f"the network {self.network!r} and {self.denoising.steps} denoising_steps do not "

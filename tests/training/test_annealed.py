@@ -119,6 +119,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
         ({"network": "conditional"}, "do not fit"),
         ({"mirror_axes": "chair:0"}, "mirror_axes of each category"),
         ({"mirror_axes": "chair:3"}, "made of 0, 1 and 2"),
+        ({"denoising_native": "half"}, "one of no, float32, bfloat16"),
+        ({"denoising_native": "float32"}, "is for denoising_steps"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, words):
