@@ -47,6 +47,7 @@ def shapes_and_labels(count):
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("learns", ["odds", "energy"])
 def test_native_code_learns_what_keras_learns(learns):
     """Six shapes in batches of four: the last batch of an epoch is not the code's."""
