@@ -88,6 +88,7 @@ CHANGES = {
     r"(small_batches\.py) --rounds=2": r"\1 --rounds=1",
     r"(freed_memory\.py) --steps=25 --rounds=3": r"\1 --steps=2 --rounds=1",
     r"(langevin_step\.py .*)--rounds=\d": r"\1--rounds=1 --network=base --no_iteration",
+    r"(workers\.py .*)--rounds=\d+ --iterations=\d": r"\1--rounds=1 --iterations=2",
     r"(tutorials/build\.py 01_synthesise)": r"\1 --small",
     r"^(\.venv/bin/python tutorials/0)": r"DESCNET3D_TUTORIALS=small \1",
     r"--nnodes=2 ": "--nnodes=1 ",
