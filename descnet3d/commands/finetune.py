@@ -1,4 +1,4 @@
-"""The command `descnet3d finetune`: a preset of one's own shapes, begun from one that there is."""
+"""The command `descnet3d finetune`: a preset of one's own shapes, begun from an existing one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from descnet3d.commands.flags import (
     read_labelled_shapes,
 )
 from descnet3d.commands.outputs import start_keras
-from descnet3d.energy.tasks import TASKS, TUNABLE
+from descnet3d.energy.tasks import TASKS, TUNABLE, TUNABLE_ANNEALED
 from descnet3d.models import preset_config
 from descnet3d.training.recipes import Recipe
 from descnet3d.zoo import presets
@@ -42,7 +42,7 @@ def _flags(values: flags.FlagValues) -> None:
         "from",
         AUTO,
         "The preset to begin with: a category, an id, a folder or an address; or auto, the one at "
-        "hand that knows the shapes best.",
+        "hand that fits the shapes best.",
         flag_values=values,
     )
     define_data_flags(values)
@@ -65,15 +65,20 @@ def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "steps",
         None,
-        "Iterations of eight shapes (sixteen where a generator is taught too, for which more "
-        f"follow); if absent, {_by_task('matching_steps')}.",
+        "Iterations of eight shapes; if absent, "
+        f"{TUNABLE_ANNEALED['denoising_steps']} from an annealed preset, as nearly all are, and of "
+        f"others {_by_task('matching_steps')}. Where an annealed one synthesises, half as many "
+        "follow, in which the energy is fitted; where a generator is taught, which takes sixteen "
+        "shapes an iteration, more follow. A few hundred are needed to come away from the start.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_float(
         "learning_rate",
         None,
-        f"Adam's largest learning rate; if absent, {_by_task('matching_learning_rate')}.",
+        "Adam's largest learning rate; if absent, "
+        f"{TUNABLE_ANNEALED['denoising_learning_rate']} from an annealed preset, and of others "
+        f"{_by_task('matching_learning_rate')}.",
         lower_bound=0,
         flag_values=values,
     )
@@ -157,7 +162,7 @@ def _nearest(shapes: Any, out: Path, seed: int) -> str:
 COMMAND = Command(
     name="finetune",
     arguments=(),
-    summary="make a preset of your own shapes from one that there is",
+    summary="make a preset of your own shapes from an existing one",
     description=(
         "Goes on training a preset with the shapes of an archive, of a folder of meshes or grids, "
         "or of a tfds data set, and writes a preset of them. Checkpoints, sheets and logs lie in "

@@ -249,7 +249,7 @@ def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "add",
         [],
-        "publish: a preset's folder that is copied into the zoo; may be repeated.",
+        "publish: a preset's folder that is copied into the zoo.",
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -212,6 +212,14 @@ _TASKS = (
 TASKS = {task.name: task for task in _TASKS}
 # What fine-tuning changes in the recipe of a task, where it can be.
 TUNABLE = {task.name: task.fine_tuning for task in _TASKS if task.fine_tuning}
+# And in that of annealed descriptors, whatever their task.
+TUNABLE_ANNEALED: dict[str, Any] = {
+    "denoising_steps": 2000,
+    "denoising_learning_rate": 5e-4,
+    "gradient_steps": 1000,
+    "average": 0.995,
+    "mirror_axes": None,
+}
 
 
 def condition_of(settings: Mapping[str, Any]) -> Condition | None:

@@ -13,7 +13,7 @@ from keras import ops
 
 from descnet3d.energy import objectives
 from descnet3d.energy.settings import AnnealingSettings, EquilibriumMatching
-from descnet3d.energy.tasks import TASKS, TUNABLE
+from descnet3d.energy.tasks import TASKS, TUNABLE, TUNABLE_ANNEALED
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.preset_config import BOUND, folder_shared, read_config
@@ -23,16 +23,8 @@ from descnet3d.training.recipes import RECIPES, Recipe
 from descnet3d.zoo import presets
 from descnet3d.zoo.index import Preset
 
-# What fine-tuning changes in the recipe of annealed descriptors.
-_ANNEALED_SHORTER: dict[str, Any] = {
-    "denoising_steps": 2000,
-    "denoising_learning_rate": 5e-4,
-    "gradient_steps": 1000,
-    "average": 0.995,
-    "mirror_axes": None,
-}
 _ANNEALED = ("AnnealedDescriptor", BOUND)
-# And where something is known of shapes: no energy need be fitted to the odds.
+# Where something is known of shapes: no energy need be fitted to the odds.
 _OBSERVING: dict[str, Any] = {"denoising_observed": 0.8, "gradient_steps": 0}
 # What a preset's own recipe decides, whatever its shapes were.
 _KEPT = ("voxel_mean", "reference_std", "network", "corruption", "ratio", "langevin_contraction")
@@ -268,4 +260,9 @@ def _annealed(
         shared = folder_shared(folder, described["shares"], presets.find)
         described = read_config(shared)["model"]
     recipe = replace(RECIPES["annealed"], annealing=AnnealingSettings(**described["sampling"]))
-    return recipe.changed(**{**_ANNEALED_SHORTER, "start": start, **changes})
+    settings = {**TUNABLE_ANNEALED, "start": start, **changes}
+    if "average" not in changes:
+        # Averaged over more iterations than there are, weights would be those of the start.
+        most = 1 - 2 / max(settings["denoising_steps"], 2)
+        settings["average"] = min(settings["average"], most)
+    return recipe.changed(**settings)

@@ -112,6 +112,14 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
             np.testing.assert_array_equal(np.array(one), np.array(other))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 60, 399, 400, 2000])
+def test_however_short_fine_tuning_is_its_weights_come_away_from_the_start(steps, preset):
+    """Of averaged weights a share of average ** steps is still that of the start."""
+    _, recipe = finetuning.recipe_from(str(preset), matching_steps=steps)
+    assert recipe.denoising.steps == steps
+    assert recipe.average**steps < 0.14
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
