@@ -61,7 +61,7 @@ CHANGES = {
     r"\bCOMMAND\b": "synthesize",
     r"\bPRESET\b": "toilet",
     r"\bARCHIVE\b": "modelnet10_32.npz",
-    r"zoo/<id>": "zoo/synthesis_sample_32",
+    r"<id>": "synthesis_sample_32",
     r"--category=\.\.\.": "--category=toilet",
     r"(localhost:| )8000\b": r"\g<1>PORT",
     r"(presets cooperative)_toilet_32 cooperative_sofa_32": r"\1_chair_32",  # not in the tree
@@ -111,7 +111,8 @@ def commands_of(text: str) -> Iterator[str]:
     )
     for found in shown.finditer(text):
         if found["block"]:
-            lines = found["block"].replace("\\\n", " ").splitlines()
+            # Strings of several lines are one line to the shell, too, and keep their line breaks.
+            lines = re.findall(r"(?:'[^']*'|[^'\n])+", found["block"].replace("\\\n", " "))
         else:
             line = " ".join((found["inline"] or "").split())
             named = re.match(r"(descnet3d (?!\w+$)|descnet3d presets$|python |\.venv/bin/)", line)
@@ -119,7 +120,7 @@ def commands_of(text: str) -> Iterator[str]:
         for line in lines:
             for part in re.sub(r"(^|\s)# .*", "", line).split(" && "):
                 if part.strip() and not INSTALLS.search(part):
-                    yield " ".join(part.split())
+                    yield part if "\n" in part else " ".join(part.split())
 
 
 def changed(command: str) -> str:

@@ -10,7 +10,7 @@
 # with its figures, in a zoo of your own, where it has a page and is loaded by name.
 #
 # **Time on two cores:** about fifteen minutes where they have nothing else to do (some 24 core
-# minutes), nearly all of it in one command; the outputs below took 29, beside other work. **Data:**
+# minutes), nearly all of it in one command; the outputs below took 34, beside other work. **Data:**
 # none: the meshes are made here. Take a folder of yours in their place.
 #
 # Everything after the first cells is five commands. They are run here by a function that prints

@@ -196,7 +196,7 @@ def _draw(archive: VoxelArchive, path: str) -> None:
     several = len(archive.classes) > 1
     labels = [archive.classes[label] for label in archive.labels[rows]] if several else None
     save_sheet(archive.occupancy[rows], path, labels=labels, columns=shown, tile=120)
-    print(f"wrote {path}: check that they stand upright and all face the same way")
+    print(f"wrote {path}: look whether they stand upright, and all face the same way")
 
 
 def _tell_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
