@@ -69,7 +69,7 @@ def _flags(values: flags.FlagValues) -> None:
         f"{TUNABLE_ANNEALED['denoising_steps']} from an annealed preset, as nearly all are, and of "
         f"others {_by_task('matching_steps')}. Where an annealed one synthesises, half as many "
         "follow, in which the energy is fitted; where a generator is taught, which takes sixteen "
-        "shapes an iteration, more follow. A few hundred are needed to come away from the start.",
+        "shapes an iteration, more follow.",
         lower_bound=1,
         flag_values=values,
     )

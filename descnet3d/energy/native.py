@@ -1,4 +1,4 @@
-"""A loss of a network as native code, which PyTorch makes for a CPU: several times faster.
+"""A loss of a network as native code, which PyTorch makes for a CPU (docs/results/speed.md).
 
 Element by element operations are fused, forward and backward, so that each tensor passes through
 the memory once. Keras' own way to it, `jit_compile`, leaves so much of Python between the parts
@@ -17,24 +17,23 @@ from typing import Any
 import keras
 
 from descnet3d.energy.backend import BackendError
-from descnet3d.energy.settings import PRODUCTS
+from descnet3d.energy.settings import require_products
 
 
 def require_native(name: str, products: str) -> None:
-    """Raise where no native code can be made.
+    """Raise where native code is asked for and cannot be made.
 
     Args:
         name: the argument that asks for it.
         products: what it was given.
 
     Raises:
-        ValueError: `products` is none of `PRODUCTS`.
+        ValueError: `products` is neither "no" nor one of `settings.PRODUCTS`.
         BackendError: on another backend, or without compiler or headers.
     """
-    if products not in PRODUCTS:
-        raise ValueError(
-            f"{name} must be one of no, {', '.join(PRODUCTS)}, but it is {products!r}."
-        )
+    require_products(name, products)
+    if products == "no":
+        return
     if keras.backend.backend() != "torch":
         raise BackendError(
             f"{name}={products} needs PyTorch: set KERAS_BACKEND=torch before Keras is imported, "

@@ -238,8 +238,15 @@ class AnnealingSettings:
         return replace(self, num_steps=num_steps, settle_steps=settle_steps)
 
 
-# What losses may become native code with (`energy.native`).
+# The precisions of products that losses may become native code with (`energy.native`).
 PRODUCTS = ("float32", "bfloat16")
+
+
+def require_products(name: str, products: str) -> None:
+    """Raise a ValueError where an argument is neither "no" nor one of `PRODUCTS`."""
+    known = ("no", *PRODUCTS)
+    if products not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, but it is {products!r}.")
 
 
 @dataclass(frozen=True)

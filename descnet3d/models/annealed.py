@@ -225,8 +225,7 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
                 native code cannot be made here.
         """
         self.denoising = denoising or Denoising()
-        if native != "no":
-            require_native("native", native)
+        require_native("native", native)
         if self.denoising.observed and not self.is_told_observations:
             raise ValueError(
                 "denoising.observed needs a network that is told what is observed: one that "

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Self
 
 from descnet3d.arguments import require_positive_integer
 from descnet3d.energy.settings import (
-    PRODUCTS,
     AnnealingSettings,
     ChainSettings,
     Denoising,
     EquilibriumMatching,
     LangevinSettings,
     MaximumLikelihood,
+    require_products,
 )
 from descnet3d.energy.tasks import TASKS, Condition, Recovery, SuperResolution, condition_of
 from descnet3d.fields import Flag, changed, flat
@@ -164,11 +164,7 @@ class Recipe:
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2³², but it is {self.seed}.")
         self.mirrored()
-        if self.denoising.native not in ("no", *PRODUCTS):
-            raise ValueError(
-                f"denoising_native must be one of no, {', '.join(PRODUCTS)}, but it is "
-                f"{self.denoising.native!r}."
-            )
+        require_products("denoising_native", self.denoising.native)
         if self.denoising.native != "no" and not self.denoising.steps:
             raise ValueError(
                 f"denoising_native={self.denoising.native} is for denoising_steps, and there are "
