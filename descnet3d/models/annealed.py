@@ -14,14 +14,13 @@ from keras import ops
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import AnnealedSampler, draw_levels, level_weights, signal_of
 from descnet3d.energy.composition import Category, with_observation
+from descnet3d.energy.conditional_energy import ConditionalEnergy, is_told_observations
 from descnet3d.energy.constraints import Constraint
 from descnet3d.energy.native import native as as_native
 from descnet3d.energy.native import require_native
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.models.composed import ComposedModel
-from descnet3d.models.conditional_energy import ConditionalEnergy
 from descnet3d.models.conditional_network import (
-    is_told_observations,
     with_conditions,
     with_observations,
 )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from descnet3d.energy.conditional_energy import is_told_observations
 from descnet3d.models.conditional_blocks import (
     drawn_patches,
     for_patches,
@@ -164,11 +165,6 @@ def with_conditions(
             value = np.concatenate([value[:known], np.tile(begun, (new, 1)), value[known:]])
         ours.assign(value)
     return larger
-
-
-def is_told_observations(network: keras.Model) -> bool:
-    """Whether a network is told what is observed of shapes, beside condition and level."""
-    return len(network.inputs) > 3
 
 
 def with_observations(network: keras.Model) -> keras.Model:

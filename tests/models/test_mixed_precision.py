@@ -8,8 +8,8 @@ from every_model import EVERY, boxes, likelihood
 from keras import ops
 
 from descnet3d.energy import backend
+from descnet3d.energy.conditional_energy import ConditionalEnergy
 from descnet3d.models import networks
-from descnet3d.models.conditional_energy import ConditionalEnergy
 from descnet3d.models.descriptor import DescriptorNet
 
 POLICIES = ("mixed_float16", "mixed_bfloat16")

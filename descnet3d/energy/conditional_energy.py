@@ -10,7 +10,6 @@ from keras import ops
 from descnet3d.energy import backend
 from descnet3d.energy.annealing import signal_of
 from descnet3d.energy.composition import Composition, observation_of, summed, untold
-from descnet3d.models.conditional_network import is_told_observations
 
 
 class ConditionalEnergy:
@@ -155,6 +154,11 @@ class ConditionalEnergy:
         """The odds of each voxel after its own noisy value was seen, too."""
         own = 2.0 * signal_of(level) * self.reference_std / ops.square(self._noise_std(level))
         return odds + spread(own) * positions
+
+
+def is_told_observations(network: keras.Model) -> bool:
+    """Whether a network is told what is observed of shapes, beside condition and level."""
+    return len(network.inputs) > 3
 
 
 def _called(network: keras.Model, positions: Any, told: Any, level: Any, observation: Any) -> Any:
