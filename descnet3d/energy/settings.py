@@ -157,7 +157,7 @@ class AnnealingSettings:
     time.
     """
 
-    num_steps: Annotated[int, "how many levels, beside the steps that settle"] = 40
+    num_steps: Annotated[int, "how many levels, beside the steps that settle"] = 20
     first_level: Annotated[float, "the level where chains start"] = 40.0
     last_level: Annotated[float, "the level of the last drawing"] = 0.25
     fresh_noise: Annotated[float, "η, the share of the noise that is drawn anew at a step"] = 0.2
