@@ -3,9 +3,11 @@
     python benchmarks/langevin_step.py
     python benchmarks/langevin_step.py --backend=tensorflow --network=base
 
-Everything that a row compares is measured in turns in the same process; the table gives medians
-and, in brackets, the smallest and the largest. Its last rows take a whole training iteration of the
-paper's network at the original code's settings (20 observed, 25 chains, 20 steps) apart.
+The plain gradient is that of the network as it is; a step is of the descriptor, which computes wide
+kernels by their spectra. Everything that a row compares is measured in turns in the same process;
+the table gives medians and, in brackets, the smallest and the largest. Its last rows are a whole
+training iteration of the paper's network at the original code's settings (20 observed, 25 chains,
+20 steps), with direct convolutions and by spectra, and what it is made of.
 """
 
 from __future__ import annotations
@@ -76,9 +78,15 @@ def measure(name, rounds, iteration):
     def wait(tensor):
         ops.convert_to_numpy(tensor).ravel()[0]
 
-    score_gradient = backend.compiled(
-        lambda positions: backend.value_and_input_gradient(model.score_of, positions)[1]
+    def gradient_of(score):
+        return backend.compiled(
+            lambda positions: backend.value_and_input_gradient(score, positions)[1]
+        )
+
+    direct_gradient = gradient_of(
+        lambda positions: ops.reshape(model.network(positions, training=False), (-1,))
     )
+    score_gradient = gradient_of(model.score_of)
     product = backend.compiled(ops.matmul)
     steps_of_run = 10 if name == "base" else 3
     noisy = LangevinSettings(num_steps=steps_of_run, step_size=0.05)
@@ -86,7 +94,7 @@ def measure(name, rounds, iteration):
 
     def plain_gradients():
         for _ in range(steps_of_run):
-            wait(score_gradient(start))
+            wait(direct_gradient(start))
 
     taken = medians(
         {
@@ -116,13 +124,17 @@ def measure(name, rounds, iteration):
     if name != "paper" or not iteration:
         return
     observed = (generator.random((OBSERVED, 32, 32, 32)) < 0.08).astype("float32")
-    model.compile(
-        keras.optimizers.Adam(1e-5),
-        likelihood=MaximumLikelihood(
-            langevin=LangevinSettings(num_steps=STEPS),
-            chains=ChainSettings(per_step=CHAINS, count=CHAINS),
-        ),
-    )
+    direct = DescriptorNet(networks.build(name))
+    direct._score = direct.network
+    for each in (model, direct):
+        each.compile(
+            keras.optimizers.Adam(1e-5),
+            likelihood=MaximumLikelihood(
+                langevin=LangevinSettings(num_steps=STEPS),
+                chains=ChainSettings(per_step=CHAINS, count=CHAINS),
+            ),
+        )
+        each.fit(observed, batch_size=OBSERVED, epochs=1, verbose=0)
     positions = model.to_model_space(observed)
 
     def weight_gradients():
@@ -137,9 +149,9 @@ def measure(name, rounds, iteration):
         for _ in range(STEPS):
             wait(score_gradient(start))
 
-    model.fit(observed, batch_size=OBSERVED, epochs=1, verbose=0)
     taken = medians(
         {
+            "direct": lambda: direct.train_on_batch(observed),
             "iteration": lambda: model.train_on_batch(observed),
             "steps": steps,
             "weights": lambda: wait(weights()[0]),
@@ -148,8 +160,9 @@ def measure(name, rounds, iteration):
     )
     share = (middle(taken["steps"]) + middle(taken["weights"])) / middle(taken["iteration"])
     print(
-        f"| {keras.backend.backend()} | iteration {show(taken['iteration'])} "
-        f"| {STEPS} plain gradients {show(taken['steps'])} "
+        f"| {keras.backend.backend()} | iteration, direct {show(taken['direct'])} "
+        f"| by spectra {show(taken['iteration'])} "
+        f"| {STEPS} gradients {show(taken['steps'])} "
         f"| weight gradients {show(taken['weights'])} | share {share:.3f} |",
         flush=True,
     )

@@ -44,6 +44,11 @@ def require_gradients(purpose: str) -> None:
         )
 
 
+def on_cpu() -> bool:
+    """Whether new tensors lie in the processor's memory, and not on a GPU."""
+    return "cpu" in str(keras.ops.convert_to_tensor(0.0).device).lower()
+
+
 def value_and_input_gradient(
     function: Callable[[Any], Any], inputs: Any, *, differentiable: bool = False
 ) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ from descnet3d.models import networks
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.features import PooledResponses
 from descnet3d.models.learning import EnergyLearning, default_objectives
+from descnet3d.models.spectral import spectral
 
 
 @keras.saving.register_keras_serializable("descnet3d")
@@ -60,6 +61,7 @@ class DescriptorNet(EnergyBasedModel):
             raise ValueError(f"reference_std must be positive, but it is {reference_std!r}.")
         super().__init__(grid=grid, voxel_mean=float(voxel_mean), seed=seed, name="descriptor_net")
         self.network = network
+        self._score = spectral(network)
         self.reference_std = float(reference_std)
         self.noise_level = keras.Variable(0.0, trainable=False, dtype="float32", name="noise_level")
         self.sampling = sampling or LangevinSettings(initial_std=self.reference_std)
@@ -70,7 +72,7 @@ class DescriptorNet(EnergyBasedModel):
 
     def score_of(self, positions: Any) -> Any:
         """f(Y; θ), `[n]`, of positions `[n, D, H, W, 1]` in model space."""
-        score = self.network(positions, training=False)
+        score = self._score(positions, training=False)
         return ops.cast(ops.reshape(score, (-1,)), "float32")
 
     def reference_energy_of(self, positions: Any) -> Any:
