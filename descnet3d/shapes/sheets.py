@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,11 @@ def sheet(
     draw = ImageDraw.Draw(page)
     if title is not None:
         _write(draw, title, (size[0] / 2, title_height / 2), title_size, size[0] - text_size)
-    drawn = bar(len(shapes), "tile", items=shapes) if progress else shapes
-    for index, shape in enumerate(drawn):
+    pictures = _rendered(shapes, size=tile, threshold=threshold, surface=surface, span=span)
+    drawn = bar(len(shapes), "tile", items=pictures) if progress else pictures
+    for index, (shape, picture) in enumerate(zip(shapes, drawn, strict=True)):
         left = index % columns * tile
         top = title_height + index // columns * (tile + label_height)
-        picture = render(shape, tile, threshold=threshold, surface=surface, span=span)
         page.paste(Image.fromarray(picture), (left, top))
         middle = left + tile / 2
         if not (shape > threshold).any():
@@ -110,6 +111,15 @@ def sheet(
             place = (middle, top + tile + 0.4 * label_height)
             _write(draw, str(labels[index]), place, text_size, tile - text_size)
     return np.asarray(page)
+
+
+def _rendered(shapes, **options: Any) -> Iterator[np.ndarray]:
+    """A picture of each shape; as many at a time as there are cores, which open3d lets work."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from pool.map(lambda shape: render(shape, **options), shapes)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def save_sheet(
