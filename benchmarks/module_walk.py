@@ -1,21 +1,25 @@
 """Which modules an array of occupancy walks through, from the door to the result and back.
 
     python benchmarks/module_walk.py                 # load("toilet").synthesize(16)
-    python benchmarks/module_walk.py --mesh=seat.off # load("toilet").recover of a mesh, half hidden
+    python benchmarks/module_walk.py --mesh=seat.off # descnet3d recover toilet --input=seat.off
 
 Prints each module of the package in the order in which the work first enters it, and how many
 separate times it enters: by how many functions of other modules it is called. One that is called
 again and again from the same function, as in a loop, is entered once, and so is a generator
-however often it is resumed. Beside it stands by how many of these functions it is handed shapes: a
-grid (an array or tensor of three axes or more) or a mesh among its arguments, or in an object that
-holds one. Then the climbs: calls from a folder into one above it in the stack.
+however often it is resumed; whoever asks it for its first item counts as its caller. Beside it
+stands by how many of these functions it is handed shapes: a grid (an array or tensor of three axes
+or more) or a mesh among its arguments, or in an object that holds one. Then the climbs: calls from
+a folder into one above it in the stack.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import sys
+import tempfile
 from collections import Counter
+from types import ModuleType
 
 from tabulate import tabulate
 
@@ -35,6 +39,8 @@ def in_package(frame) -> bool:
 
 def holds_shapes(value, depth=1):
     """Whether it is a grid or a mesh, or a plain object or a collection that holds one."""
+    if isinstance(value, type | ModuleType):
+        return False
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return value.shape is not None and len(value.shape) >= 3
     if hasattr(value, "vertices") and hasattr(value, "triangles"):
@@ -97,21 +103,20 @@ def main():
     parser.add_argument("--preset", default="toilet")
     arguments = parser.parse_args()
 
-    import numpy as np
-
     import descnet3d
-    from descnet3d.datasets.shape_files import load_shape
+    from descnet3d.commands import cli
 
     walk = Walk()
-    sys.setprofile(walk)
-    model = descnet3d.load(arguments.preset)
-    if arguments.mesh:
-        shape = load_shape(arguments.mesh, model.grid[0]).occupancy[None]
-        visible = np.random.default_rng(0).random(shape.shape) < 0.5
-        model.recover(shape, visible, seed=0)
-    else:
-        model.synthesize(16, seed=0)
-    sys.setprofile(None)
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["recover", arguments.preset, f"--input={arguments.mesh}", "--visible=occupied"]
+        words.append(f"--out={folder}/whole.obj")
+        sys.setprofile(walk)
+        if arguments.mesh:
+            with contextlib.suppress(SystemExit):
+                cli.main(words)
+        else:
+            descnet3d.load(arguments.preset).synthesize(16, seed=0)
+        sys.setprofile(None)
     rows = [
         [
             module.removeprefix("descnet3d."),

@@ -1,4 +1,4 @@
-"""Keras started without what TensorFlow says of itself at its start."""
+"""Imports Keras while TensorFlow's messages about its own start are kept from the terminal."""
 
 from __future__ import annotations
 

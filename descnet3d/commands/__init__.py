@@ -1,1 +1,1 @@
-"""What is typed: one module a command, its flags, and the console."""
+"""What is typed: one module a command or for two that are alike, its flags, and the console."""

@@ -1,10 +1,14 @@
 """Keras models of shapes: networks, generators, descriptors, classifiers, and their saving.
 
-SavedModel                    named networks and settings, in a preset's folder
-├── ShapeModel                a Keras model (KerasModel) whose `fit` takes occupancy
-│   ├── DescriptorNet         E(Y), how it learns (EnergyLearning) and is sampled (LangevinSampler)
-│   │   └── CooperativeNet    and the generator that it teaches (LatentSpace, Teaching)
-│   ├── Autoencoder           a generator's first lesson
+SavedModel                          named networks and settings, in a preset's folder
+├── ShapeModel                      a Keras model (KerasModel) whose `fit` takes occupancy
+│   ├── EnergyBasedModel            E(Y): `synthesize`, `recover`, `super_resolve`, `features`
+│   │   ├── DescriptorNet           of clean shapes; learns by EnergyLearning, LangevinSampler
+│   │   │   └── CooperativeNet      and the generator that it teaches (LatentModel, Teaching)
+│   │   └── ComposedModel           of several categories: one of them, or sums
+│   │       └── AnnealedDescriptor  at every noise level (ConditionalEnergy, AnnealedSampler);
+│   │                               what nearly all presets are, with latents (LatentModel)
+│   ├── Autoencoder                 a generator's first lesson
 │   └── SupervisedClassifier
-└── FeatureClassifier         a descriptor's features, and a regression on them
+└── FeatureClassifier               a descriptor's features, and a regression on them
 """

@@ -1,4 +1,4 @@
-"""What users ask of an energy of several categories: one of them, or sums of their energies."""
+"""The methods of an energy of several categories: of one of them, or of sums of their energies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users ask of an energy-based model of shapes: occupancy in, occupancy out."""
+"""The methods of every energy-based model of shapes: occupancy in, occupancy out."""
 
 from __future__ import annotations
 
@@ -156,7 +156,8 @@ class EnergyBasedModel(ShapeModel):
     ) -> np.ndarray:
         """Given shapes, moved towards the modes near them by Langevin dynamics.
 
-        It starts from the shapes contracted towards grey (`sampling.contraction`), so that their
+        It starts from the shapes contracted towards grey (`sampling.contraction`), or, where the
+        energy is one at every noise level, noised to `sampling.revision_level`, so that their
         details are decided anew.
 
         Args:
@@ -196,8 +197,10 @@ class EnergyBasedModel(ShapeModel):
     ) -> np.ndarray:
         """Shapes whose hidden voxels are filled in, by Langevin dynamics under a projection.
 
-        The hidden voxels start from grey, and after every step the visible ones are put back:
-        samples of p(Y_M | Y_visible), or, at a temperature of 0, a mode of it that no seed changes.
+        After every step the visible voxels are put back: samples of p(Y_M | Y_visible), or, at a
+        temperature of 0, a mode of it that no seed changes. Hidden voxels start from grey, or from
+        noise where the energy is one at every noise level; a network that is told what is observed
+        takes `sampling.reconstruction_steps`.
 
         Args:
             occupancy: corrupted shapes in [0, 1], `[n, D, H, W]`; what hidden voxels hold doesn't
@@ -242,9 +245,9 @@ class EnergyBasedModel(ShapeModel):
     ) -> np.ndarray:
         """Shapes on the model's grid whose block averages are the given coarse shapes.
 
-        The dynamics start from the coarse shapes, and after every step each block is shifted back
-        to its average: samples of p(Y_high | Y_low), or, at a temperature of 0, a mode of it that
-        no seed changes.
+        After every step each block is shifted back to its average: samples of p(Y_high | Y_low),
+        or, at a temperature of 0, a mode of it that no seed changes. The dynamics start from the
+        coarse shapes, or, as in `recover`, from noise.
 
         Args:
             coarse: block averages in [0, 1], `[n, d, h, w]`; the model's grid has to be the same

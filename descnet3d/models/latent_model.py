@@ -1,4 +1,4 @@
-"""What users ask of a model whose shapes have latents: generated, encoded, joined and summed."""
+"""The methods of a model whose shapes have latents: generated, encoded, joined and summed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Occupancy grids: the door through which they enter, and the archives of labelled ones.
+"""Occupancy grids, and the door through which they enter the package.
 
 A grid is `[x, y, z]` with z up, one number in [0, 1] a voxel; a batch of n grids is `[n, D, H, W]`.
 """
