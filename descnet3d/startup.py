@@ -1,4 +1,4 @@
-"""Imports Keras while TensorFlow's messages about its own start are kept from the terminal."""
+"""What a process begins with: Keras without TensorFlow's messages, and how many cores there are."""
 
 from __future__ import annotations
 
@@ -33,3 +33,10 @@ def import_keras() -> None:
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

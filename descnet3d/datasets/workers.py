@@ -25,6 +25,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from descnet3d.startup import available_cores
+
 MEMORY_BYTES = 2**32
 SECONDS = 600.0
 _HEADER = struct.Struct("<?Q")
@@ -100,13 +102,6 @@ def _map(
         for worker in everyone:
             worker.close()
         pool.shutdown()
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Worker:

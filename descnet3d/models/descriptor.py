@@ -72,8 +72,7 @@ class DescriptorNet(EnergyBasedModel):
 
     def score_of(self, positions: Any) -> Any:
         """f(Y; θ), `[n]`, of positions `[n, D, H, W, 1]` in model space."""
-        score = self._score(positions, training=False)
-        return ops.cast(ops.reshape(score, (-1,)), "float32")
+        return _numbers(self._score(positions, training=False))
 
     def reference_energy_of(self, positions: Any) -> Any:
         """‖Y‖²/2s², `[n]`: the energy of the Gaussian reference (eq. 1)."""
@@ -84,8 +83,13 @@ class DescriptorNet(EnergyBasedModel):
         return self.reference_energy_of(positions) - self.score_of(positions)
 
     def call(self, occupancy: Any) -> Any:
-        """The energy of occupancy `[n, D, H, W]`, as a tensor `[n]`."""
-        return self.energy_of(self.to_model_space(occupancy))
+        """The energy of occupancy `[n, D, H, W]`, as a tensor `[n]`.
+
+        It is what `export` writes, and so of the network as it is.
+        """
+        positions = self.to_model_space(occupancy)
+        score = _numbers(self.network(positions, training=False))
+        return self.reference_energy_of(positions) - score
 
     @property
     def parts(self) -> dict[str, keras.Model]:
@@ -183,3 +187,8 @@ class DescriptorNet(EnergyBasedModel):
         measured = self.learning.held_out(observed, constraint)
         means = {name: ops.mean(values) for name, values in measured.items()}
         return self._track(means, observed, self.test_trackers)
+
+
+def _numbers(score: Any) -> Any:
+    """One number a shape, `[n]`, of what a network gives."""
+    return ops.cast(ops.reshape(score, (-1,)), "float32")

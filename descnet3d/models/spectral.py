@@ -7,9 +7,9 @@ it is a product of small matrices at each frequency (the convolution theorem),
 
     ŷ(q) = x̂(q)·conj(ŵ(q)),    q in {0, …, m - 1}³,
 
-and as numbers are real, half of the frequencies do. m is small and seldom a power of two, so the
-discrete Fourier transforms are products with dense matrices, one axis after the other, ordered such
-that no axis has to be moved between them.
+and as numbers are real, half of the frequencies suffice. m is small and seldom a power of two, so
+the discrete Fourier transforms are products with dense matrices, one axis after the other, ordered
+such that no axis has to be moved between them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from keras import layers, ops
 
 from descnet3d.energy import backend
 
-# A direct convolution must take so many times the multiplications of a spectral one, which passes
-# more often through memory (docs/results/speed.md); of the kernel's spectrum each counts so often.
+# How many times the multiplications of a spectral convolution a direct one must take: the spectral
+# one passes more often through memory (docs/results/speed.md). And how many of the others a
+# multiplication for the kernel's spectrum is worth.
 _GAIN = 5.5
 _KERNEL_BURDEN = 6.0
 
@@ -39,28 +40,49 @@ def spectral(network: keras.Model) -> Callable[..., Any]:
 
     Returns:
         A function of what the network takes and of `training`; it gives what the network gives, to
-        the rounding of float32. The network itself where nothing is gained, as on a GPU.
+        the rounding of float32. The network itself where nothing is gained, as on a GPU, or where
+        it is no plain functional one.
     """
-    if not backend.on_cpu() or not any(_is_faster(layer) for layer in network.layers):
+    plain = type(network) is type(keras.Model(network.inputs, network.outputs))
+    wide = [layer for layer in network.layers if _is_plain(layer) and max(layer.kernel_size) > 3]
+    if not (plain and wide and backend.on_cpu()):
         return network
+    replaced = []
+
+    def called(layer: keras.Layer, *arguments: Any, **more: Any) -> Any:
+        plan = _faster_plan(layer, arguments[0].shape) if layer in wide else None
+        if plan is None:
+            return layer(*arguments, **more)
+        replaced.append(layer)
+        return _Spectral(layer, plan)(*arguments)
+
     faster = keras.models.clone_model(
-        network, clone_function=lambda layer: _Spectral(layer) if _is_faster(layer) else layer
+        network, clone_function=lambda layer: layer, call_function=called
     )
+    if not replaced:
+        return network
     # As a function, so that a model that keeps it does not find the weights a second time.
     return lambda inputs, training=False: faster(inputs, training=training)
 
 
-def _is_faster(layer: keras.Layer) -> bool:
-    """Whether a layer is a convolution whose spectral form is, from some number of shapes on."""
-    plain = (
+def _is_plain(layer: keras.Layer) -> bool:
+    """Whether a layer is a convolution that does nothing else, in float32."""
+    return (
         type(layer) is layers.Conv3D
         and layer.groups == 1
         and set(layer.dilation_rate) == {1}
         and layer.data_format == "channels_last"
         and layer.padding in ("same", "valid")
         and layer.compute_dtype == "float32"
+        and layer.activity_regularizer is None
     )
-    return plain and _Plan.of(layer).gain >= _GAIN
+
+
+def _faster_plan(convolution: layers.Conv3D, shape: tuple[int | None, ...]) -> _Plan | None:
+    """The plan for responses of a shape, where that is known, and it is faster."""
+    sides = [side for side in shape[1:4] if side is not None]
+    plan = _Plan.of(convolution, sides) if len(sides) == 3 else None
+    return plan if plan and plan.gain >= _GAIN else None
 
 
 class _Axis(NamedTuple):
@@ -119,9 +141,8 @@ class _Plan(NamedTuple):
     filters: int
 
     @classmethod
-    def of(cls, layer: layers.Conv3D) -> _Plan:
-        """That of a layer that has been built and called."""
-        sides = layer.input.shape[1:4]
+    def of(cls, layer: layers.Conv3D, sides: Sequence[int]) -> _Plan:
+        """That of a convolution of responses on a grid of these sides."""
         told = zip(sides, layer.kernel_size, layer.strides, strict=True)
         first, second, third = (_Axis.of(*each, layer.padding) for each in told)
         return cls((first, second, third), *layer.kernel.shape[3:])
@@ -138,7 +159,13 @@ class _Plan(NamedTuple):
         return first.half * second.blocks * third.blocks
 
     def _to_spectrum(self, places: Sequence[int], numbers: int, parts: int) -> int:
-        """The multiplications of a transform to the spectrum, of so many numbers a place."""
+        """The multiplications of a transform to the spectrum, of so many numbers a place.
+
+        Args:
+            places: of each axis.
+            numbers: of each place.
+            parts: how many numbers become of one at each frequency.
+        """
         first, second, third = self.axes
         steps = (
             2 * first.half * places[0] * places[1] * places[2],
@@ -187,13 +214,14 @@ class _Spectral(layers.Layer):
     """What a convolution does, by its spectrum.
 
     Args:
-        convolution: whose weights these are; it has been built and called.
+        convolution: whose weights these are.
+        plan: how.
     """
 
-    def __init__(self, convolution: layers.Conv3D) -> None:
-        super().__init__(name=convolution.name, dtype=convolution.dtype_policy)
+    def __init__(self, convolution: layers.Conv3D, plan: _Plan) -> None:
+        super().__init__(dtype=convolution.dtype_policy)
         self.convolution = convolution
-        self.plan = _Plan.of(convolution)
+        self.plan = plan
         self.built = True
 
     def call(self, responses: Any) -> Any:
@@ -263,7 +291,13 @@ def _blocks(numbers: Any, axes: Sequence[_Axis]) -> Any:
 
 
 def _transformed(numbers: Any, matrices: Sequence[np.ndarray], groups: Sequence[int]) -> Any:
-    """Transforms of one axis after the other; before it lie so many numbers, done or to do."""
+    """Transforms of one axis after the other.
+
+    Args:
+        numbers: whose axes follow each other.
+        matrices: of each axis, in turn.
+        groups: how many numbers lie before that axis.
+    """
     for matrix, group in zip(matrices, groups, strict=True):
         numbers = ops.reshape(numbers, (group, matrix.shape[1], -1))
         numbers = ops.matmul(ops.convert_to_tensor(matrix), numbers)

@@ -198,7 +198,7 @@ def _encode(light: np.ndarray) -> np.ndarray:
 _BODY_DIRECTIONS = (12, 4)
 _GROUND_DIRECTIONS = (128, 20)
 _GROUND_PIXEL = 3 * _SUPERSAMPLING
-_RAYS_AT_ONCE = 2**20
+_RAYS_AT_ONCE = 2**20  # 24 MB of them
 
 
 class _Lights(NamedTuple):

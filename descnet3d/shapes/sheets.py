@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from descnet3d.shapes.rendering import (
     render,
 )
 from descnet3d.shapes.surfaces import check_options
+from descnet3d.startup import available_cores
 
 __all__ = [
     "AZIMUTH",
@@ -98,8 +100,10 @@ def sheet(
     draw = ImageDraw.Draw(page)
     if title is not None:
         _write(draw, title, (size[0] / 2, title_height / 2), title_size, size[0] - text_size)
-    pictures = _rendered(shapes, size=tile, threshold=threshold, surface=surface, span=span)
-    drawn = bar(len(shapes), "tile", items=pictures) if progress else pictures
+    options = {"threshold": threshold, "surface": surface, "span": span}
+    with closing(_rendered(shapes, size=tile, **options)) as pictures:
+        shown = bar(len(shapes), "tile", items=pictures) if progress else pictures
+        drawn = list(shown)
     for index, (shape, picture) in enumerate(zip(shapes, drawn, strict=True)):
         left = index % columns * tile
         top = title_height + index // columns * (tile + label_height)
@@ -113,9 +117,9 @@ def sheet(
     return np.asarray(page)
 
 
-def _rendered(shapes, **options: Any) -> Iterator[np.ndarray]:
-    """A picture of each shape; as many at a time as there are cores, which open3d lets work."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+def _rendered(shapes, **options: Any) -> Generator[np.ndarray]:
+    """A picture of each shape; as many at a time as there are cores, as open3d frees the GIL."""
+    pool = ThreadPoolExecutor(available_cores())
     try:
         yield from pool.map(lambda shape: render(shape, **options), shapes)
     finally:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from descnet3d.models import networks
+from descnet3d.models.descriptor import DescriptorNet
+
 TORCH = keras.backend.backend() == "torch"
 runtime = pytest.importorskip("onnxruntime")
 
@@ -37,6 +40,16 @@ def test_energies_and_logits_are_the_same_in_onnx_and_in_a_saved_model(example_o
     model.export(tmp_path / "saved", verbose=False)
     saved = tf.saved_model.load(tmp_path / "saved")
     np.testing.assert_allclose(saved.serve(shapes[:3]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_wide_kernels_are_exported_as_the_convolutions_that_they_are(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = networks.paper(16, filters=(20, 8), kernels=(10, 5), strides=(2, 1))
+    model, path = DescriptorNet(network), str(tmp_path / "model.onnx")
+    shapes = np.random.default_rng(0).random((3, 16, 16, 16)).astype("float32")
+    model(shapes)
+    model.export(path, format="onnx", verbose=False)
+    np.testing.assert_allclose(run(path, shapes), model.energy(shapes), rtol=1e-5)
 
 
 def test_a_generator_is_exported_as_the_keras_model_that_it_is(tmp_path):
