@@ -24,7 +24,7 @@ import descnet3d
 from descnet3d import view
 
 small = os.environ.get("DESCNET3D_TUTORIALS") == "small"
-count, num_steps = (2, 3) if small else (3, 16)  # the preset's own are 40
+count, num_steps = (2, 3) if small else (3, 16)  # the preset's own are 20
 model = descnet3d.load("modelnet10")
 print(", ".join(model.classes))
 
