@@ -7,7 +7,8 @@ For each preset and figure: the mean over the seeds, the least and the largest, 
 shapes reach (where they would be compared with themselves, as many real training shapes), and the
 ratio of the mean to it. Each seed synthesises `--num` shapes from fresh noise; none is chosen. With
 several numbers of steps there is a table for each; `seconds` are those of a shape, by processor
-time, of chains that had been compiled before.
+time, of chains that had been compiled before. What `--json` has gathered, of this run and others,
+comes last in one table.
 """
 
 import argparse
@@ -58,11 +59,39 @@ def told(ours, real):
     return table(rows, ["mean", "least", "largest", "real shapes", "ratio"])
 
 
+# The figures of the one table, and whether they are told as they are or beside the real shapes'.
+TOGETHER = {
+    "nearest_iou": ("IoU to the nearest", True),
+    "occupancy_ratio": ("occupancy", False),
+    "matching_distance": ("matching distance", True),
+    "coverage": ("coverage", True),
+    "pairwise_iou": ("IoU of pairs", True),
+    "frechet_distance": ("Fréchet distance", True),
+    "one_piece": ("in one piece", True),
+    "largest_piece": ("largest piece", True),
+    "copies": ("copies", False),
+}
+
+
+def together(found):
+    """A row for each preset: means over the seeds over those of real shapes, least and largest."""
+    rows = {}
+    for preset, scores in found.items():
+        row = []
+        for name, (_, compared) in TOGETHER.items():
+            own = np.mean([real[name] for real in scores["real"]])
+            values = np.array([each[name] for each in scores["ours"]]) / (own if compared else 1)
+            row.append(f"{values.mean():.2f} [{values.min():.2f}, {values.max():.2f}]")
+            row[-1] += "" if compared else f" ({own:.2f})"
+        rows[preset] = row
+    return table(rows, [name for name, _ in TOGETHER.values()])
+
+
 def main():
     """Measure, and print a table for each preset."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", required=True, help="an archive with the official split")
-    parser.add_argument("--presets", nargs="+", required=True)
+    parser.add_argument("--presets", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--num", type=int, default=64)
     parser.add_argument("--steps", nargs="+", type=int, default=[None], help="of sampling")
@@ -79,6 +108,8 @@ def main():
             with replacing(path) as temporary:
                 text = json.dumps({**found, name: {"ours": ours, "real": real}}, indent=1)
                 Path(temporary).write_text(text, "utf-8")
+    if arguments.json:
+        print(together(json.loads(Path(arguments.json).read_text("utf-8"))))
 
 
 if __name__ == "__main__":
