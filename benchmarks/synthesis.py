@@ -75,16 +75,18 @@ TOGETHER = {
 
 def together(found):
     """A row for each preset: means over the seeds over those of real shapes, least and largest."""
+    measured = [scores["real"][0].keys() for scores in found.values()]
+    told = {name: TOGETHER[name] for name in TOGETHER if all(name in keys for keys in measured)}
     rows = {}
     for preset, scores in found.items():
         row = []
-        for name, (_, compared) in TOGETHER.items():
+        for name, (_, compared) in told.items():
             own = np.mean([real[name] for real in scores["real"]])
             values = np.array([each[name] for each in scores["ours"]]) / (own if compared else 1)
             row.append(f"{values.mean():.2f} [{values.min():.2f}, {values.max():.2f}]")
             row[-1] += "" if compared else f" ({own:.2f})"
         rows[preset] = row
-    return table(rows, [name for name, _ in TOGETHER.values()])
+    return table(rows, [name for name, _ in told.values()])
 
 
 def main():
@@ -97,6 +99,8 @@ def main():
     parser.add_argument("--steps", nargs="+", type=int, default=[None], help="of sampling")
     parser.add_argument("--json", help="where all scores are added to, by preset")
     arguments = parser.parse_args()
+    if not arguments.presets and not arguments.json:
+        parser.error("give --presets, or a --json that was gathered before")
     archive = read_archive(arguments.data)
     for preset, steps in itertools.product(arguments.presets, arguments.steps):
         ours, real = measured(preset, archive, arguments.num, arguments.seeds, steps)

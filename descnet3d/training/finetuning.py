@@ -11,11 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from descnet3d.energy import objectives
-from descnet3d.energy.settings import AnnealingSettings, EquilibriumMatching
+from descnet3d.energy.settings import AnnealingSettings
 from descnet3d.energy.tasks import TASKS, TUNABLE, TUNABLE_ANNEALED
 from descnet3d.models.annealed import AnnealedDescriptor
-from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.preset_config import BOUND, folder_shared, read_config
 from descnet3d.progress import bar
 from descnet3d.shapes.occupancy import as_occupancy
@@ -130,38 +128,6 @@ def denoising_loss(
             loss = model.cross_entropy(positions, condition, levels, observed + model.voxel_mean)
             losses.append(float(ops.sum(loss)))
     return sum(losses) / (len(shapes) * len(_LEVELS))
-
-
-def matching_loss(model: DescriptorNet, shapes: np.ndarray, *, seed: int = 0) -> float:
-    """How badly an energy fits shapes: the loss of `EquilibriumMatching` on paths to them.
-
-    Of shapes that were held out it tells whether a model has learned the category, or its training
-    shapes by heart.
-
-    Args:
-        model: whose energy is asked.
-        shapes: occupancy in [0, 1], `[n, D, H, W]`.
-        seed: of the noise and of the places on the paths: the same for models to be compared.
-
-    Returns:
-        The mean over the shapes, the smaller the better.
-
-    Raises:
-        ValueError: the shapes are no occupancy, or on another grid than the model's.
-    """
-    shapes = as_occupancy(shapes, "shapes", model.grid)
-    noise, losses = keras.random.SeedGenerator(seed), []
-    pieces = [shapes[at : at + _AT_ONCE] for at in range(0, len(shapes), _AT_ONCE)]
-    for piece in pieces:
-        loss = objectives.matching_loss(
-            EquilibriumMatching(),
-            model.energy_of,
-            model.to_model_space(piece),
-            model.reference_std,
-            noise,
-        )
-        losses.append(float(keras.ops.convert_to_numpy(loss)))
-    return float(np.average(losses, weights=[len(piece) for piece in pieces]))
 
 
 def recipe_from(
