@@ -3,7 +3,8 @@
     python benchmarks/reconstruction.py --data=modelnet10_32.npz --json=reconstruction.json
 
 For each task (hidden voxels by a fixed seed, or averages of blocks) and category: the descriptor;
-its first drawing alone, without any descent; the baselines of `descnet3d evaluate`; and a
+its first drawing alone, without any descent; with `--num_samples`, several wholes of each shape:
+one in the mean, the best, and their average; the baselines of `descnet3d evaluate`; and a
 regression network of the category, corrupted or coarse in, whole out, by the squared error: the
 drawing part U of the network `base`, trained on the same shapes for `--steps` iterations. What
 descriptor and network give is measured as it is, and rounded to 0 or 1. The paper's recovery errors
@@ -146,7 +147,7 @@ def measured(archive: VoxelArchive, model, name: str, category: str, options, fo
         drawn = reconstruction.solve(bound, condition, problem, seed=options.seed)
         add("descriptor", drawn)
         add("descriptor, rounded", np.round(drawn))
-    if model is not None and options.num_samples and "best of samples" not in found:
+    if model is not None and options.num_samples and "samples averaged" not in found:
         bound = model.bound_to(category)
         asked = {"num_samples": options.num_samples, "seed": options.seed, "batch_size": 32}
         samples = condition.solve(bound, problem, **asked)
@@ -155,6 +156,9 @@ def measured(archive: VoxelArchive, model, name: str, category: str, options, fo
         ]
         rows["mean of samples"] = {key: float(np.mean([e[key] for e in each])) for key in each[0]}
         add("best of samples", reconstruction.best_of(samples, problem))
+        average = samples.mean(axis=1)
+        add("samples averaged", average)
+        add("samples averaged, rounded", np.round(average))
     return rows
 
 

@@ -12,8 +12,6 @@ from scipy.special import log_softmax
 from scipy.stats import binomtest
 
 from descnet3d.datasets.archives import VoxelArchive
-from descnet3d.models import networks
-from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.models.supervised_classifier import SupervisedClassifier
 
@@ -61,13 +59,12 @@ def untrained_like(model: FeatureClassifier, seed: int = 0) -> FeatureClassifier
     What its features are worth is what the learning has to surpass.
 
     Args:
-        model: of a preset that the recipe `features` made.
+        model: whose network can be built of its config.
         seed: of the weights.
     """
     keras.utils.set_random_seed(seed)
-    recipe, learnt = model.preset["training"]["recipe"], model.descriptor
-    network = networks.build(recipe["network"], model.grid[0], learnt.reference_std)
-    fresh = DescriptorNet(network, voxel_mean=learnt.voxel_mean, reference_std=learnt.reference_std)
+    learnt = model.descriptor
+    fresh = learnt.of_parts({"network": keras.models.clone_model(learnt.network)}, learnt.settings)
     return FeatureClassifier(fresh, pooling=model.pooling)
 
 

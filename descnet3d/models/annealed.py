@@ -24,7 +24,7 @@ from descnet3d.models.conditional_network import (
     with_conditions,
     with_observations,
 )
-from descnet3d.models.features import PooledResponses
+from descnet3d.models.features import PooledResponses, Pooling, widest_layer
 from descnet3d.models.latent_model import LatentModel
 from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels
@@ -132,6 +132,11 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
             sampling=self.sampling,
             seed=self.seed,
         )
+
+    @property
+    def pooling(self) -> Pooling:
+        """What the last block says of patches among their neighbours, at `feature_level`."""
+        return Pooling((widest_layer(self.network, last=True),), contractions=(1.0,))
 
     def _network_inputs(self, positions: Any) -> list[Any]:
         """Clean shapes on the path of the features' level, and no category."""

@@ -15,8 +15,9 @@ import numpy as np
 from keras import layers
 from scipy.special import softmax
 
-from descnet3d.models.descriptor import DescriptorNet
+from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.features import Pooling
+from descnet3d.models.preset_config import CLASSES
 from descnet3d.models.saving import SavedModel
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 
@@ -31,9 +32,10 @@ class FeatureClassifier(SavedModel):
     """Tells categories by a descriptor's features and a multinomial logistic regression.
 
     Args:
-        descriptor: trained without labels.
-        pooling: which of its responses are the features; where it names no layers, those in space
-            of the most filters.
+        descriptor: trained without labels: a `DescriptorNet`, or an `AnnealedDescriptor`, which is
+            told no category.
+        pooling: which of its responses are the features; the descriptor's own `pooling`, or its
+            layers, where that is not said.
 
     Attributes:
         classes: the names of the categories, once it is fitted.
@@ -44,15 +46,12 @@ class FeatureClassifier(SavedModel):
 
     preset_class = "VoxelClassifier"
 
-    def __init__(self, descriptor: DescriptorNet, *, pooling: Pooling | None = None) -> None:
+    def __init__(self, descriptor: EnergyBasedModel, *, pooling: Pooling | None = None) -> None:
         self.descriptor = descriptor
         self.grid = descriptor.grid
-        self.pooling = pooling or Pooling()
+        self.pooling = pooling or descriptor.pooling
         if self.pooling.layers is None:
-            widest = max(
-                _spatial_layers(descriptor.network), key=lambda layer: layer.output.shape[-1]
-            )
-            self.pooling = replace(self.pooling, layers=(widest.name,))
+            self.pooling = replace(self.pooling, layers=descriptor.pooling.layers)
         self.classes: tuple[str, ...] = ()
         self.strength: float | None = None
         self.validation: dict[float, float] = {}
@@ -71,15 +70,23 @@ class FeatureClassifier(SavedModel):
     @property
     def settings(self) -> dict[str, Any]:
         """What a preset's config says of it, beside its networks."""
-        pooling = asdict(self.pooling)
-        return {**self.descriptor.settings, "classes": list(self.classes), "pooling": pooling}
+        theirs = self.descriptor.settings
+        descriptor = {"class": self.descriptor.preset_class}
+        if "classes" in theirs:  # those that it could be told, which are not the classifier's
+            descriptor["classes"] = theirs["classes"]
+        own = {"classes": list(self.classes), "pooling": asdict(self.pooling)}
+        return {**theirs, **own, "descriptor": descriptor}
 
     @classmethod
     def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
         """The fitted classifier of these networks and settings."""
         kept = settings["pooling"]
         pooling = Pooling(tuple(kept["layers"]), kept["regions"], tuple(kept["contractions"]))
-        model = cls(DescriptorNet.of_parts(parts, settings), pooling=pooling)
+        theirs = settings.get("descriptor", {"class": "DescriptorNet"})
+        kind = CLASSES[theirs["class"]].load()
+        if not issubclass(kind, EnergyBasedModel):
+            raise ValueError(f"a {theirs['class']} is no descriptor")
+        model = cls(kind.of_parts(parts, {**settings, **theirs}), pooling=pooling)
         model.classes = tuple(settings["classes"])
         model.readout = parts["readout"]
         return model
@@ -246,20 +253,6 @@ def groups_of(shapes: np.ndarray) -> np.ndarray:
     """A number for each shape of occupancy `[n, D, H, W]`; identical ones have the same."""
     solid = np.packbits(shapes.reshape(len(shapes), -1) > 0.5, axis=1)
     return np.unique(solid, axis=0, return_inverse=True)[1].ravel()
-
-
-def _spatial_layers(network: keras.Model) -> list[Any]:
-    kinds = (layers.Conv3D, layers.Dense, layers.EinsumDense)
-    found = [
-        layer
-        for layer in network.layers
-        if isinstance(layer, kinds) and len(layer.output.shape) in (3, 5)
-    ]
-    if not found:
-        raise ValueError(
-            "descriptor must have a layer whose responses lie in space, such as Conv3D."
-        )
-    return found
 
 
 def _regression(strength: float) -> Any:

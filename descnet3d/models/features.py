@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers as keras_layers
 from keras import ops
 
 from descnet3d.energy import backend
@@ -29,6 +30,31 @@ class Pooling:
     layers: tuple[str, ...] | None = None
     regions: int = 4
     contractions: tuple[float, ...] = (0.3, 0.5, 0.7)
+
+
+def widest_layer(network: keras.Model, last: bool = False) -> str:
+    """The name of the layer whose responses lie in space and are of the most filters.
+
+    Args:
+        network: of shapes.
+        last: whether to take the last of several, and convolutions alone, which see neighbours.
+
+    Raises:
+        ValueError: when no responses lie in space.
+    """
+    kinds: Any = (keras_layers.Conv3D,)
+    if not last:
+        kinds = (*kinds, keras_layers.Dense, keras_layers.EinsumDense)
+    found = [
+        layer
+        for layer in network.layers
+        if isinstance(layer, kinds) and len(layer.output.shape) in (3, 5)
+    ]
+    if not found:
+        raise ValueError(
+            "descriptor must have a layer whose responses lie in space, such as Conv3D."
+        )
+    return max(found[:: -1 if last else 1], key=lambda layer: layer.output.shape[-1]).name
 
 
 class PooledResponses:

@@ -17,7 +17,6 @@ from descnet3d.evaluation import classification
 from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_model_sheet
 from descnet3d.files import OutputError, replacing
 from descnet3d.models.annealed import AnnealedDescriptor
-from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.models.saving import SavedModel
@@ -86,7 +85,8 @@ def train_preset(
     )
     if not together.first:
         return folder
-    if recipe.task == "features" and isinstance(model, DescriptorNet):
+    if recipe.task == "features":
+        assert isinstance(model, EnergyBasedModel) and labels is not None
         started = time.process_time()
         model = FeatureClassifier(model).fit(shapes, labels, classes, seed=recipe.seed)
         core_minutes += (time.process_time() - started) / 60
@@ -136,6 +136,11 @@ def _start_of(recipe: Recipe) -> dict[str, Any]:
     if recipe.start is None:
         return {}
     start = presets.load_descriptor(recipe.start)
+    if recipe.denoising.steps and not isinstance(start, AnnealedDescriptor):
+        raise ValueError(
+            f"start={recipe.start!r} is no annealed descriptor, and denoising_steps train nothing "
+            "else: give another start, or denoising_steps=0 and what its kind learns by."
+        )
     if (start.voxel_mean, start.reference_std) != (recipe.voxel_mean, recipe.reference_std):
         raise ValueError(
             f"start={recipe.start!r} has voxel_mean {start.voxel_mean} and reference_std "

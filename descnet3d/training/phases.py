@@ -21,7 +21,7 @@ from descnet3d.models.shape_model import ShapeModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
-from descnet3d.training.recipes import Recipe
+from descnet3d.training.recipes import ANNEALED, Recipe
 
 
 def descriptor_plan(
@@ -112,7 +112,8 @@ def annealed_plan(
     keras.utils.set_random_seed(recipe.seed)
     if start is None:
         conditions = len(present) + warps.NUMBERS
-        network = conditional(shapes.shape[1], conditions=conditions)
+        sizes = ANNEALED[recipe.network]
+        network = conditional(shapes.shape[1], conditions=conditions, **sizes)
         start = AnnealedDescriptor(network, present, seed=recipe.seed)
     model = start.with_categories(present, observing=objective.observed > 0)
     model = model.bound_to(present[0] if len(present) == 1 else None)

@@ -83,6 +83,10 @@ class Cooperation(Schedule):
     inference_step_size: Annotated[float, "√Δτ of these", Flag("inference_step_size")] = 0.02
 
 
+# The networks that learn by denoising, by name, and the arguments of `conditional` that they have.
+ANNEALED: dict[str, dict[str, Any]] = {"conditional": {}, "conditional_patches": {"voxels": 0}}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that a training run depends on, beside the shapes.
@@ -107,7 +111,9 @@ class Recipe:
     layers: Annotated[
         str | None, "the start's layers that learn, with commas, * for any letters; none: all"
     ] = None
-    network: Annotated[str, "a network of descnet3d.models.networks, by name"] = "base"
+    network: Annotated[
+        str, "a network of descnet3d.models.networks, by name, or conditional, conditional_patches"
+    ] = "base"
     voxel_mean: Annotated[
         float | None, "what model space subtracts from occupancy; none: the mean training voxel"
     ] = 0.5
@@ -170,10 +176,10 @@ class Recipe:
                 f"denoising_native={self.denoising.native} is for denoising_steps, and there are "
                 "none: only annealed descriptors learn in native code."
             )
-        if (self.network == "conditional") != bool(self.denoising.steps):
+        if (self.network in ANNEALED) != bool(self.denoising.steps) and not taken_as_it_is:
             raise ValueError(
                 f"the network {self.network!r} and {self.denoising.steps} denoising_steps do not "
-                "fit: these train the network 'conditional', and nothing else does."
+                f"fit: these train {' or '.join(map(repr, ANNEALED))}, and nothing else does."
             )
 
     def mirrored(self) -> Any:
@@ -282,9 +288,22 @@ RECIPES = {
         average=0.99,
         batch_size=16,
     ),
-    # A descriptor of all categories, and a logistic regression on what it sees; where it is trained
-    # already (`start`), with matching_steps=0.
-    "features": _BASE.changed(task="features", matching_steps=24000, mirror_axes="0"),
+    # A descriptor at every noise level that is never told a category, and a logistic regression on
+    # what it sees; where one is trained already (`start`), with denoising_steps=0.
+    "features": _BASE.changed(
+        task="features",
+        network="conditional_patches",
+        matching_steps=0,
+        denoising_steps=14000,
+        denoising_learning_rate=1.5e-3,
+        denoising_untold=1.0,
+        denoising_level_median=2.0,
+        denoising_fine_weight=0.25,
+        annealing_feature_level=0.5,
+        mirror_axes="0",
+        average=0.999,
+        clip_norm=0.5,
+    ),
     # A supervised network, by which generated shapes are judged.
     "classifier": _BASE.changed(
         task="classification",

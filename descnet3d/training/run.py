@@ -95,7 +95,7 @@ def train(
     # Every setting is checked here, before the folder is claimed and the long work begins.
     if recipe.task == "classification":
         model, phases = classifier_plan(shapes, own, labels, classes)
-    elif recipe.denoising.steps:
+    elif recipe.denoising.steps or start is not None:
         model, phases = annealed_plan(shapes, own, labels, classes, start)
     else:
         model, phases = descriptor_plan(shapes, own, network)

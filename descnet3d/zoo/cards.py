@@ -198,10 +198,12 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
 def _pooling_lines(model: dict[str, Any]) -> list[str]:
     if "pooling" not in model:
         return []
-    return [
-        "- Features: mean and largest responses of {layers} in {regions}³ regions, of shapes that "
-        "are contracted towards grey by {contractions}.".format(**_in_words(model["pooling"])),
-    ]
+    line = "- Features: mean and largest responses of {layers} in {regions}³ regions, of shapes "
+    if "feature_level" in model.get("sampling", {}):
+        how = f"at the noise-to-signal level {model['sampling']['feature_level']:g}, without noise."
+    else:
+        how = "that are contracted towards grey by {contractions}."
+    return [(line + how).format(**_in_words(model["pooling"]))]
 
 
 def _in_words(pooling: dict[str, Any]) -> dict[str, Any]:
