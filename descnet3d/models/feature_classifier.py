@@ -269,9 +269,9 @@ def _validated(
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.arange(len(labels)) if groups is None else groups
-    smallest = np.unique(labels, return_counts=True)[1].min()
-    parts = min(FOLDS, int(smallest), len(np.unique(groups)))
-    if parts < 2:  # a category of one shape can't be left out
+    smallest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    parts = min(FOLDS, smallest)
+    if parts < 2:  # a category of one shape, or of copies of one, can't be left out
         return {1.0: float("nan")}
     folds = list(
         StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(features, labels, groups)

@@ -1,5 +1,7 @@
 """Classification by unsupervised features, against scikit-learn and by its properties."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from descnet3d.energy.settings import AnnealingSettings
 from descnet3d.evaluation import classification
 from descnet3d.models import preset_config
+from descnet3d.models.annealed import AnnealedDescriptor
+from descnet3d.models.conditional_network import conditional
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.zoo import presets
@@ -36,6 +41,15 @@ def descriptor():
     return DescriptorNet(
         keras.Model(inputs, layers.Dense(1)(layers.Flatten()(hidden))), voxel_mean=0.5
     )
+
+
+@pytest.fixture(scope="module")
+def annealed():
+    keras.utils.set_random_seed(0)
+    sizes = {"width": 8, "context": 6, "hidden": 8, "channels": 2, "code": 8, "told": 8}
+    network = conditional(16, conditions=8, blocks=2, voxels=0, **sizes)
+    sampling = AnnealingSettings(feature_level=0.5)
+    return AnnealedDescriptor(network, ["box", "ball"], sampling=sampling)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +112,36 @@ def test_what_is_saved_is_loaded_the_same(fitted, tmp_path):
     with pytest.raises(preset_config.PresetError, match="a DescriptorNet, no FeatureClassifier"):
         fitted.descriptor.save_preset(tmp_path / "other")
         FeatureClassifier.from_preset(tmp_path / "other")
+
+
+def test_an_annealed_descriptor_sees_shapes_without_noise_and_is_told_no_category(annealed):
+    model, shapes = FeatureClassifier(annealed), shapes_of(LABELS[:2])
+    assert model.pooling.layers == ("block2_context",)
+    layer = keras.Model(
+        annealed.network.inputs, annealed.network.get_layer("block2_context").output
+    )
+    signal, level = 1 / 1.5, np.full((2, 1), 0.5)
+    noiseless = signal * (shapes[..., None] - 0.5)
+    responses = keras.ops.convert_to_numpy(layer([noiseless, np.zeros((2, 8)), level]))
+    found = model.features(shapes)
+    np.testing.assert_allclose(found[:, :384], responses.reshape(2, -1), rtol=1e-4, atol=1e-6)
+    told = FeatureClassifier(annealed.bound_to("ball"))
+    np.testing.assert_array_equal(told.features(shapes), found)
+
+
+def test_a_classifier_by_an_annealed_descriptor_is_saved_and_loaded(annealed, tmp_path):
+    model = FeatureClassifier(annealed).fit(shapes_of(LABELS), LABELS, CLASSES)
+    folder = model.save_preset(tmp_path, weights_dtype="float32", task="features", category="box")
+    again = presets.load(folder)
+    assert (again.classes, again.descriptor.classes) == (CLASSES, ("box", "ball"))
+    assert again.descriptor.sampling == annealed.sampling
+    shapes = shapes_of(LABELS[:6], seed=3)
+    np.testing.assert_allclose(again.probabilities(shapes), model.probabilities(shapes), rtol=1e-4)
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["descriptor"]["class"] = "ShapeClassifier"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(preset_config.PresetError, match="a ShapeClassifier is no descriptor"):
+        presets.load(folder)
 
 
 def test_a_category_without_a_shape_is_never_found_and_two_are_enough(descriptor):

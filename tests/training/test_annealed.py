@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from every_model import small_conditional
+from tiny_models import tiny_model
 
 import descnet3d
 from descnet3d.training import finetuning
@@ -84,6 +85,31 @@ def test_before_it_learns_a_new_category_changes_nothing_of_the_others(preset):
         np.testing.assert_allclose(
             more.synthesize(2, **options), model.synthesize(2, **options), atol=1e-5
         )
+
+
+def test_no_label_reaches_the_descriptor_that_features_are_of(tmp_path):
+    start = small().save_preset(tmp_path / "start", weights_dtype="float32")
+    shapes, labels = labelled_shapes(12)
+    shapes |= np.random.default_rng(0).random(shapes.shape) < 0.02  # no two are the same
+    found = []
+    for name, given, steps in (("a", labels, 3), ("b", 1 - labels, 3), ("untaught", labels, 0)):
+        recipe = RECIPES["features"].changed(start=str(start), denoising_steps=steps, average=0.5)
+        how = {"labels": given, "classes": CLASSES[:2], "sheet_every": 0}
+        found.append(descnet3d.load(train_preset(shapes, recipe, tmp_path / name, **how)))
+    one, other, untaught = ([np.array(w) for w in m.descriptor.network.weights] for m in found)
+    assert all(map(np.array_equal, one, other))
+    assert not all(map(np.array_equal, one, untaught))
+    begun = [np.float16(np.array(weights)) for weights in descnet3d.load(start).network.weights]
+    assert all(map(np.array_equal, begun, untaught))
+    assert [model.score(shapes, labels) for model in found] == [1.0, 0.0, 1.0]
+
+
+def test_a_plain_descriptor_is_no_start_for_denoising(tmp_path):
+    start = tiny_model().save_preset(tmp_path / "start")
+    shapes, labels = labelled_shapes()
+    how = {"labels": labels, "classes": CLASSES}
+    with pytest.raises(ValueError, match="no annealed descriptor.*or denoising_steps=0"):
+        train_preset(shapes, RECIPES["features"].changed(start=str(start)), tmp_path / "b", **how)
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):

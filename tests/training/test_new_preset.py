@@ -162,7 +162,7 @@ def test_a_classifier_is_trained_evaluated_and_told_of_in_the_card(modelnet10, t
 def test_features_are_judged_by_a_regression_and_told_of_in_the_card(modelnet10, tmp_path):
     archive = read_archive(modelnet10)
     few = rows_of(archive, np.random.default_rng(0).permutation(len(archive.labels))[:120])
-    recipe = RECIPES["features"].changed(start="langevin_toilet_32", matching_steps=0)
+    recipe = RECIPES["features"].changed(start="langevin_toilet_32", denoising_steps=0)
     trained, folder = ~few.is_test, tmp_path / "features"
     with pytest.raises(ValueError, match="labels of at least two categories"):
         train_preset(few.occupancy, recipe, folder)
