@@ -30,17 +30,15 @@ class TrainingProgress(keras.callbacks.Callback):
         """Say what begins, and where it goes on."""
         resumed = f", going on after epoch {self.initial_epoch}" if self.initial_epoch else ""
         print(f"{self.name}: {self.epochs} epochs{resumed}", flush=True)
-        self._bar: keras.utils.Progbar | None = None
+        self._bar = keras.utils.Progbar(
+            self.epochs - self.initial_epoch,
+            unit_name="epoch",
+            interval=0.05 if sys.stdout.isatty() else SECONDS,
+        )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Advance the bar."""
-        if self._bar is None:
-            self._bar = keras.utils.Progbar(
-                self.epochs - self.initial_epoch,
-                unit_name="epoch",
-                stateful_metrics=list(logs or {}),
-                interval=0.05 if sys.stdout.isatty() else SECONDS,
-            )
+        self._bar.stateful_metrics |= set(logs or {})  # means of an epoch, shown as they are
         self._bar.update(epoch + 1 - self.initial_epoch, list((logs or {}).items()))
 
 

@@ -1,6 +1,7 @@
 """Training runs: what they write, and how they go on after being killed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from tiny_runs import COOPERATIVE, QUICK, boxes, cooperative, small_network
 
 from descnet3d.models import networks
 from descnet3d.models.batches import VoxelBatches
+from descnet3d.training.callbacks import TrainingProgress
 from descnet3d.training.checkpoints import CheckpointError, TrainingCheckpoint
 from descnet3d.training.recipes import RECIPES
 from descnet3d.training.run import train
@@ -253,3 +255,11 @@ def test_mirroring_flips_about_half_of_the_shapes_along_its_axis():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_a_network_that_there_is(name):
     assert RECIPES[name].network in {*networks.NETWORKS, "conditional"}
+
+
+def test_from_the_first_epoch_on_the_bar_knows_how_long_one_takes(capsys):
+    bar = TrainingProgress("matching", 0, 3)
+    bar.on_train_begin()
+    time.sleep(0.3)
+    bar.on_epoch_end(0, {"loss": 1.0})
+    assert re.search(r"matching: 3 epochs(.|\n)*1/3.*[3-9]\d\dms/epoch", capsys.readouterr().out)
