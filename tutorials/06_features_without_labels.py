@@ -74,10 +74,10 @@ Picture.fromarray(view.sheet(shapes[first], labels=archive.classes, columns=5, t
 # %% [markdown]
 # ## What the network sees
 #
-# A descriptor was trained on all ten categories without a label. The responses of one of its
-# layers, their mean and their maximum in each of 4³ regions, of the shape contracted towards grey
-# by three factors, are the features $\phi(Y)$. The only thing that sees labels is a multinomial
-# logistic regression on them,
+# A descriptor at every noise level was trained on all ten categories, and was never told one. The
+# responses of its last convolution on patches, their mean and their maximum in each of 4³ regions,
+# of the shape as it lies on the path of the level 0.5, without noise, are the features $\phi(Y)$.
+# The only thing that sees labels is a multinomial logistic regression on them,
 #
 # $$p(k \mid Y) = \frac{\exp(w_k^\top \phi(Y) + b_k)}{\sum_j \exp(w_j^\top \phi(Y) + b_j)}.$$
 #
@@ -87,7 +87,7 @@ Picture.fromarray(view.sheet(shapes[first], labels=archive.classes, columns=5, t
 
 # %%
 model = descnet3d.load("modelnet10", task="features")
-print("pooling:", model.pooling)
+print(f"pooling: {model.pooling}, at the level {model.descriptor.sampling.feature_level}")
 print(f"accuracy of the preset on these test shapes: {model.score(asked, truth):.3f}")
 
 untrained = classification.untrained_like(model)
