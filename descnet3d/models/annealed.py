@@ -24,7 +24,7 @@ from descnet3d.models.conditional_network import (
     with_conditions,
     with_observations,
 )
-from descnet3d.models.features import PooledResponses, Pooling, widest_layer
+from descnet3d.models.features import PooledResponses, Pooling, widest_layers
 from descnet3d.models.latent_model import LatentModel
 from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels
@@ -135,8 +135,9 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
 
     @property
     def pooling(self) -> Pooling:
-        """What the last block says of patches among their neighbours, at `feature_level`."""
-        return Pooling((widest_layer(self.network, last=True),), contractions=(1.0,))
+        """What the last two blocks say of patches among their neighbours, at `feature_level`."""
+        layers = widest_layers(self.network, seeing_neighbours=True)[-2:]
+        return Pooling(layers, contractions=(1.0,))
 
     def _network_inputs(self, positions: Any) -> list[Any]:
         """Clean shapes on the path of the features' level, and no category."""

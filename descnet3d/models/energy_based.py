@@ -11,7 +11,7 @@ from keras import ops
 from descnet3d.arguments import require_positive_integer
 from descnet3d.energy.composition import Category
 from descnet3d.energy.constraints import BlockMeans, Constraint, VisibleVoxels
-from descnet3d.models.features import PooledResponses, Pooling, widest_layer
+from descnet3d.models.features import PooledResponses, Pooling, widest_layers
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.shapes import blocks
 from descnet3d.shapes.occupancy import as_occupancy, as_visible
@@ -101,7 +101,7 @@ class EnergyBasedModel(ShapeModel):
     @property
     def pooling(self) -> Pooling:
         """Which responses a `FeatureClassifier` takes where nothing is said: the widest layer's."""
-        return Pooling((widest_layer(self.network),))
+        return Pooling(widest_layers(self.network)[:1])
 
     def __getattr__(self, name: str) -> Any:
         """Says of what needs latents where a model that has them comes from."""

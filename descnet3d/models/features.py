@@ -32,29 +32,29 @@ class Pooling:
     contractions: tuple[float, ...] = (0.3, 0.5, 0.7)
 
 
-def widest_layer(network: keras.Model, last: bool = False) -> str:
-    """The name of the layer whose responses lie in space and are of the most filters.
+def widest_layers(network: keras.Model, *, seeing_neighbours: bool = False) -> tuple[str, ...]:
+    """The names of the layers whose responses lie in space and are of the most filters, in order.
 
     Args:
         network: of shapes.
-        last: whether to take the last of several, and convolutions alone, which see neighbours.
+        seeing_neighbours: whether convolutions alone count.
 
     Raises:
         ValueError: when no responses lie in space.
     """
     kinds: Any = (keras_layers.Conv3D,)
-    if not last:
+    if not seeing_neighbours:
         kinds = (*kinds, keras_layers.Dense, keras_layers.EinsumDense)
-    found = [
-        layer
+    found = {
+        layer.name: layer.output.shape[-1]
         for layer in network.layers
         if isinstance(layer, kinds) and len(layer.output.shape) in (3, 5)
-    ]
+    }
     if not found:
         raise ValueError(
             "descriptor must have a layer whose responses lie in space, such as Conv3D."
         )
-    return max(found[:: -1 if last else 1], key=lambda layer: layer.output.shape[-1]).name
+    return tuple(name for name, filters in found.items() if filters == max(found.values()))
 
 
 class PooledResponses:

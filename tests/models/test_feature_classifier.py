@@ -116,9 +116,9 @@ def test_what_is_saved_is_loaded_the_same(fitted, tmp_path):
 
 def test_an_annealed_descriptor_sees_shapes_without_noise_and_is_told_no_category(annealed):
     model, shapes = FeatureClassifier(annealed), shapes_of(LABELS[:2])
-    assert model.pooling.layers == ("block2_context",)
+    assert model.pooling.layers == ("block1_context", "block2_context")
     layer = keras.Model(
-        annealed.network.inputs, annealed.network.get_layer("block2_context").output
+        annealed.network.inputs, annealed.network.get_layer("block1_context").output
     )
     signal, level = 1 / 1.5, np.full((2, 1), 0.5)
     noiseless = signal * (shapes[..., None] - 0.5)

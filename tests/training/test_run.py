@@ -262,4 +262,6 @@ def test_from_the_first_epoch_on_the_bar_knows_how_long_one_takes(capsys):
     bar.on_train_begin()
     time.sleep(0.3)
     bar.on_epoch_end(0, {"loss": 1.0})
-    assert re.search(r"matching: 3 epochs(.|\n)*1/3.*([3-9]\d\dms|[1-9]\d*s)/epoch", capsys.readouterr().out)
+    assert re.search(
+        r"matching: 3 epochs(.|\n)*1/3.*([3-9]\d\dms|[1-9]\d*s)/epoch", capsys.readouterr().out
+    )
