@@ -19,7 +19,7 @@ from descnet3d.models import networks
 from descnet3d.models.batches import VoxelBatches
 from descnet3d.training.callbacks import TrainingProgress
 from descnet3d.training.checkpoints import CheckpointError, TrainingCheckpoint
-from descnet3d.training.recipes import RECIPES
+from descnet3d.training.recipes import ANNEALED, RECIPES
 from descnet3d.training.run import train
 
 
@@ -254,7 +254,7 @@ def test_mirroring_flips_about_half_of_the_shapes_along_its_axis():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_a_network_that_there_is(name):
-    assert RECIPES[name].network in {*networks.NETWORKS, "conditional"}
+    assert RECIPES[name].network in {*networks.NETWORKS, *ANNEALED}
 
 
 def test_from_the_first_epoch_on_the_bar_knows_how_long_one_takes(capsys):
