@@ -210,8 +210,8 @@ assert any(pair in pairs for pair in mistakes), "these pairs are mistaken for ea
 #
 # - The paper's figure for unsupervised features on ModelNet10. Of what was tried in
 #   cross-validation on the training split, an energy at every noise level and convolutions that see
-#   each patch among its neighbours helped most; mirrored poses and kernels did nothing. [The paper's
-#   tables](../docs/results/paper.md) tell how far it went.
+#   each patch among its neighbours helped most; mirrored poses and kernels did nothing.
+#   [The paper's tables](../docs/results/paper.md) tell how far it went.
 # - Leaving a supervised 3D network with the same labels behind: it is level with these features, as
 #   figures on the same page say.
 #
