@@ -121,6 +121,7 @@ def drawn(share, seed):
 def components(known, questions, count=150):
     """The principal components of features, standardised, found without any label."""
     scaler = StandardScaler().fit(known)
+    scaler.scale_ += 1e-3  # what hardly ever responds stays small
     found = PCA(min(count, len(known) // 2), svd_solver="randomized", random_state=0)
     projected = found.fit_transform(scaler.transform(known))
     size = 10 / np.sqrt(np.square(projected).sum(axis=1).mean())
@@ -152,11 +153,11 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# More labels help all three. With all labels the features are ahead of raw voxels. What the
-# learning itself has added is the difference to the untrained network, whose blocks see each patch
-# among its neighbours too: next to nothing with these labels and so few components, and .015 with
-# all labels and the preset's own regression. With few labels raw voxels are about level with them:
-# features without labels are no remedy for having next to none, with this regression.
+# More labels help all three, and from a hundred on the features are ahead of raw voxels by some five
+# points. What the learning itself has added is the difference to the untrained network, whose
+# blocks see each patch among its neighbours too: three to four points here, and .015 with all
+# labels of the archive and the preset's own regression. With few labels it is less: features
+# without labels are no remedy for having next to none, with this regression.
 
 # %% tags=["check"]
 learnt, raw = curves["features without labels"], curves["raw voxels"]
@@ -164,8 +165,8 @@ slack = 0.1 if small else 0  # of so few test shapes
 assert all(values[-1] > values[0] for values in curves.values()), "more labels help"
 assert learnt[-1] > raw[-1] - slack, "with all labels, ahead of raw voxels"
 gain = learnt[-1] - curves["the same network, untrained"][-1]
-assert abs(gain) < 0.05 + slack, "the gain over the untrained network is small"
-assert abs(learnt[0] - raw[0]) < 0.1 + slack, "with few labels, about level with raw voxels"
+assert -slack < gain < 0.05 + slack, "the gain over the untrained network is small"
+assert abs(learnt[0] - raw[0]) < 0.1 + slack, "with few labels, not far from raw voxels"
 
 # %% [markdown]
 # ## What is taken for what

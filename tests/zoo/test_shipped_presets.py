@@ -140,16 +140,17 @@ def test_a_preset_of_a_task_is_ahead_of_every_baseline(name, of_ten, data_folder
     if "shares" in config["model"]:  # bound to a category it is the same
         bound = {"class": "BoundToCategory", "shares": TEN_TOLD, "category": config["category"]}
         assert config["model"] == bound
-        model, told = of_ten, {"category": config["category"]}
+        model, told, recipe = of_ten, {"category": config["category"]}, config["recipe"]
     else:
         model = presets.load(name)
+        recipe = model.preset["recipe"]
     category, side = config["category"], model.grid[0]
     file = "modelnet10_32.npz" if side == 32 else f"modelnet10_{category}_{side}.npz"
     archive = read_archive(data_folder / file, category)
     # Another seed than the card's, and a part of the test shapes for the time it takes.
     shown = archive.occupancy[archive.is_test][: 8 if side == 32 else 2]
     training = archive.occupancy[~archive.is_test]
-    condition = condition_of(config["recipe"])
+    condition = condition_of(recipe)
     problem = condition.pose(shown, seed=1)
     own = reconstruction.score(condition.solve(model, problem, seed=1, **told), problem)
     for name in task_of(condition).baselines:
