@@ -153,7 +153,7 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# More labels help all three, and from a hundred on the features are ahead of raw voxels by some five
+# More labels help all three, and from a hundred on the features are ahead of raw voxels by five
 # points. What the learning itself has added is the difference to the untrained network, whose
 # blocks see each patch among its neighbours too: three to four points here, and .015 with all
 # labels of the archive and the preset's own regression. With few labels it is less: features
