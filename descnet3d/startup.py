@@ -12,8 +12,12 @@ def import_keras() -> None:
     """Imports Keras and its backend, and keeps to itself what TensorFlow prints meanwhile.
 
     Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for instead; and where the import
-    fails, all that was printed.
+    fails, all that was printed. So with TF_ENABLE_ONEDNN_OPTS, which TensorFlow reads once: by
+    itself it leaves oneDNN's convolutions to processors that have instructions for neural networks,
+    but they are faster on all others, too (docs/results/speed.md).
     """
+    if "keras" not in sys.modules:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         importlib.import_module("keras")
         return

@@ -25,7 +25,10 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leaves out on PyTorch what TensorFlow's run has looked at already, and says so."""
-    import keras  # not before the threads are set
+    from descnet3d import startup
+
+    startup.import_keras()  # not before the threads are set
+    import keras
 
     if keras.backend.backend() == "tensorflow":
         return

@@ -1,5 +1,10 @@
 """The seam to TensorFlow and PyTorch: what is compiled, and one step of descent."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -64,3 +69,22 @@ def test_training_takes_subnormal_numbers_for_zero_and_leaves_others_theirs(kept
         assert bool(tiny * 1.0 > 0) is kept
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, True), ("0", False)])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow's oneDNN is for x86")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow alone")
+def test_convolutions_are_those_of_onednn_unless_told_otherwise(asked, used):
+    """TensorFlow by itself has them on some processors only."""
+    code = (
+        "from descnet3d import startup; startup.import_keras(); import keras, numpy\n"
+        "keras.layers.Conv3D(16, 3)(numpy.zeros((1, 8, 8, 8, 16), 'float32'))"
+    )
+    told = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    told.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    if asked:
+        told["TF_ENABLE_ONEDNN_OPTS"] = asked
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told
+    )
+    assert (",convolution," in result.stdout) == used
