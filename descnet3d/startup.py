@@ -12,9 +12,11 @@ def import_keras() -> None:
     """Imports Keras and its backend, and keeps to itself what TensorFlow prints meanwhile.
 
     Whoever has set TF_CPP_MIN_LOG_LEVEL gets what they asked for instead; and where the import
-    fails, all that was printed. So with TF_ENABLE_ONEDNN_OPTS, which TensorFlow reads once: by
-    itself it leaves oneDNN's convolutions to processors that have instructions for neural networks,
-    but they are faster on all others, too (docs/results/speed.md).
+    fails, all that was printed.
+
+    TF_ENABLE_ONEDNN_OPTS, which TensorFlow reads once, is set to 1 where it is not set: by itself
+    TensorFlow leaves oneDNN's convolutions to processors that have instructions for neural
+    networks, but they are the faster on others, too (docs/results/speed.md).
     """
     if "keras" not in sys.modules:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NO_BACKEND = ("datasets", "shapes")
 # A wheel holds some of the presets; the others lie beside the tests.
 os.environ["DESCNET3D_ZOO"] = str(ROOT / "zoo")
+# As `descnet3d.startup` has it, which tests that import Keras come before.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # What a shell without job control starts in the background ignores Ctrl-C, and so do its children.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,10 +27,7 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leaves out on PyTorch what TensorFlow's run has looked at already, and says so."""
-    from descnet3d import startup
-
-    startup.import_keras()  # not before the threads are set
-    import keras
+    import keras  # not before the threads are set
 
     if keras.backend.backend() == "tensorflow":
         return
