@@ -26,9 +26,6 @@ from tabulate import tabulate
 
 def spent() -> dict[str, float]:
     """Processor milliseconds a shape, of each kind of work."""
-    from descnet3d import startup
-
-    startup.import_keras()
     import numpy as np
     from keras import ops
 

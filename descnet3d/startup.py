@@ -18,8 +18,7 @@ def import_keras() -> None:
     TensorFlow leaves oneDNN's convolutions to processors that have instructions for neural
     networks, but they are the faster on others, too (docs/results/speed.md).
     """
-    if "keras" not in sys.modules:
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         importlib.import_module("keras")
         return
