@@ -23,11 +23,14 @@ from keras import ops
 
 from descnet3d.arguments import require_positive_integer, seed_of
 from descnet3d.energy import backend
-from descnet3d.energy.composition import Conditions, count_of, rows_of
+from descnet3d.energy.composition import Composition, Conditions, count_of, rows_of
 from descnet3d.energy.constraints import Constraint
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.progress import bar as progress_bar
+from descnet3d.shapes.pieces import in_one_piece
 
+_SURE = 1.0 - 1e-7  # the mean of a voxel at ±1 whose odds are taken for the largest there are
+_EAGERNESS = 3.0  # of joining pieces, while chains may still make of a thread what should be there
 _DRAWN_BEFORE = 3  # drawings that find the mean which chains begin about
 
 
@@ -248,8 +251,25 @@ class AnnealedSampler:
                 ops.convert_to_tensor(bool(level > settings.random_above)),
                 constraint,
             )
+            if settings.whole_at(level) and constraint is None:
+                eagerness = _EAGERNESS if level >= settings.settle_level else 1.0
+                whole = self._in_one_piece(shapes, condition, eagerness)
+                slope = _slope(settings, level, following) * (1.0 + ahead)
+                positions = positions + slope * (whole - shapes)
+                shapes = whole
             earlier = level
             yield positions
+
+    def _in_one_piece(self, shapes: Any, condition: Conditions, eagerness: float) -> Any:
+        """Drawn shapes, those in several pieces changed to one; what was told for certain stays."""
+        drawn = ops.convert_to_numpy(shapes)[..., 0]
+        odds = 2.0 * np.arctanh(np.clip(drawn / self.reference_std, -_SURE, _SURE))
+        if isinstance(condition, Composition):
+            told = ops.convert_to_numpy(condition.told)[..., 0]
+            odds = np.where(np.isinf(told), told, odds)
+        whole = np.stack([in_one_piece(each, eagerness) for each in odds])
+        joined = np.where(whole == odds, drawn, self.reference_std * np.tanh(0.5 * whole))
+        return ops.convert_to_tensor(joined[..., None], "float32")
 
     def _step_of(
         self, draw: Callable[[Any, Any, Any, Any], Any], guided: bool
@@ -302,6 +322,13 @@ def _ahead(
         return 0.0
     kept = math.sqrt(1.0 - settings.fresh_noise_at(level) ** 2)
     return 0.5 * kept * math.log(level / following) / math.log(earlier / level)
+
+
+def _slope(settings: AnnealingSettings, level: float, following: float) -> float:
+    """How far positions at the following level move with what was drawn."""
+    signal, after = signal_of(level), signal_of(following)
+    kept = math.sqrt(1.0 - settings.fresh_noise_at(level) ** 2)
+    return float(after - (1.0 - after) * kept * signal / (1.0 - signal))
 
 
 def _last(led: Iterator[Any], bar: Any | None = None) -> Any:

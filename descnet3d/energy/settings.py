@@ -150,7 +150,9 @@ class AnnealingSettings:
     Of the share of fresh noise, 0 follows one path from the first noise on, √(1 - r²) where levels
     fall by a factor r is the exact reverse diffusion, and 1 is the most random, and sharper than
     the data. At `settle_level`, where what the shape is has been decided, chains stay for some
-    steps, and from there down all noise is fresh: surfaces close, and what is loose goes.
+    steps, and from there down all noise is fresh: surfaces close, and what is loose goes. From
+    `whole_below` down, a drawn shape of several pieces is changed to the likeliest one in one piece
+    (`shapes.pieces.in_one_piece`): p(Y) is 0 for all others.
     Above `random_above` a drawn voxel is occupied or not at random with its own probability, below
     it is the mean of both. Guidance takes the odds to ℓ(c) + guidance·(ℓ(c) - ℓ(nothing told)), and
     the energy likewise: shapes become more typical of their category and less diverse, in twice the
@@ -163,6 +165,9 @@ class AnnealingSettings:
     fresh_noise: Annotated[float, "η, the share of the noise that is drawn anew at a step"] = 0.2
     settle_level: Annotated[float, "the level from which down all noise is drawn anew"] = 2.0
     settle_steps: Annotated[int, "how many steps are taken at that level"] = 16
+    whole_below: Annotated[
+        float, "the level from which down shapes are held in one piece; 0: never"
+    ] = 0.0
     random_above: Annotated[float, "the level above which voxels are drawn at random"] = 40.0
     guidance: Annotated[float, "how far beyond what the category changes the odds are taken"] = 0.3
     guidance_above: Annotated[float, "the level above which they are"] = 3.0
@@ -190,7 +195,7 @@ class AnnealingSettings:
                 f"last_level must be at most first_level ({self.first_level:g}), but it is "
                 f"{self.last_level:g}."
             )
-        for name in ("settle_level", "random_above", "guidance", "guidance_above"):
+        for name in ("settle_level", "whole_below", "random_above", "guidance", "guidance_above"):
             if not getattr(self, name) >= 0:  # a level may be infinite: then it is never reached
                 raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)!r}.")
         _require_share(self, "fresh_noise")
@@ -200,6 +205,10 @@ class AnnealingSettings:
     def settles_at(self, level: float) -> bool:
         """Whether all noise is drawn anew at a level, one of `levels()`."""
         return bool(np.float32(level) <= np.float32(self.settle_level))
+
+    def whole_at(self, level: float) -> bool:
+        """Whether shapes are held in one piece at a level, one of `levels()`."""
+        return bool(np.float32(level) <= np.float32(self.whole_below))
 
     def fresh_noise_at(self, level: float) -> float:
         """η at a level."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
-# Voxels that touch at a face, an edge or a corner are joined: 26 neighbours.
-_JOINED = np.ones((3, 3, 3), bool)
+from descnet3d.shapes.pieces import label_pieces
 
 
 def raggedness(solid: np.ndarray) -> dict[str, float]:
@@ -33,7 +31,7 @@ def raggedness(solid: np.ndarray) -> dict[str, float]:
 
 def _piece_sizes(shape: np.ndarray) -> np.ndarray:
     """The number of voxels of each piece."""
-    labels, _ = ndimage.label(shape, _JOINED)
+    labels, _ = label_pieces(shape)
     return np.bincount(labels.ravel())[1:]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from descnet3d.energy.settings import LangevinSettings
+from descnet3d.energy.settings import AnnealingSettings, LangevinSettings
 from descnet3d.models import generators, networks
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.autoencoder import Autoencoder
@@ -21,7 +22,10 @@ from descnet3d.models.shape_model import ShapeModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
+from descnet3d.shapes.pieces import label_pieces
 from descnet3d.training.recipes import ANNEALED, Recipe
+
+_WHOLE = 0.9  # how many training shapes are in one piece where new ones are held in one
 
 
 def descriptor_plan(
@@ -117,7 +121,7 @@ def annealed_plan(
         start = AnnealedDescriptor(network, present, seed=recipe.seed)
     model = start.with_categories(present, observing=objective.observed > 0)
     model = model.bound_to(present[0] if len(present) == 1 else None)
-    model.sampling = recipe.annealing
+    model.sampling = _sampling_for(shapes, recipe.annealing)
     own = np.array([model.classes.index(classes[label]) for label in labels])
     as_occupancy(shapes[:1], "shapes", model.grid)
 
@@ -134,6 +138,21 @@ def annealed_plan(
         Phase("denoising", odds.steps, recipe.batch_size, learning("odds"), own),
         Phase("gradient", odds.gradient_steps, recipe.batch_size, learning("energy"), own),
     ]
+
+
+def _sampling_for(shapes: np.ndarray, settings: AnnealingSettings) -> AnnealingSettings:
+    """The settings, which hold shapes in one piece only where those of training are."""
+    if settings.whole_below <= 0.0:
+        return settings
+    whole = float(np.mean([label_pieces(shape > 0.5)[1] == 1 for shape in shapes]))
+    if whole >= _WHOLE:
+        return settings
+    warnings.warn(
+        f"new shapes may be in several pieces (annealing_whole_below=0): of the training shapes "
+        f"only {whole:.0%} are in one.",
+        stacklevel=2,
+    )
+    return replace(settings, whole_below=0.0)
 
 
 def require_labels(

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from descnet3d.energy.annealing import AnnealedSampler, draw_levels, signal_of
+from descnet3d.energy.composition import Composition
 from descnet3d.energy.constraints import BlockMeans, VisibleVoxels, block_means
 from descnet3d.energy.settings import AnnealingSettings, Denoising
+from descnet3d.shapes.pieces import in_one_piece, label_pieces
 
 GRID = (4, 4, 4)
 # The schedules of closed forms: one η all the way, and no voxel drawn at random.
@@ -105,6 +107,61 @@ def test_block_averages_are_held(sampler):
     np.testing.assert_allclose(found, means, atol=1e-6)
 
 
+def plates(positions, condition, level, guidance=None):
+    """Two plates with nothing between them but a column that is likelier than the others."""
+    odds = np.full((1, *GRID, 1), -4.0, np.float32)
+    odds[:, [0, 3]], odds[:, 1:3, 2, 2] = 4.0, -1.0
+    odds = odds + (0.0 if not isinstance(condition, Composition) else condition.told)
+    means = REFERENCE * keras.ops.tanh(0.5 * keras.ops.convert_to_tensor(odds))
+    return keras.ops.broadcast_to(means, keras.ops.shape(positions))
+
+
+@pytest.mark.parametrize("below", [0.0, 2.0])
+def test_from_a_level_down_shapes_are_held_in_one_piece(below):
+    sampler = AnnealedSampler({"odds": plates}, GRID, REFERENCE, keras.random.SeedGenerator(0))
+    settings = AnnealingSettings(6, **{**PLAIN, "whole_below": below})
+    shapes = shapes_of(sampler, settings, 2)[..., 0] > 0
+    column = np.zeros(GRID, bool)
+    column[1:3, 2, 2] = True
+    assert shapes[:, [0, 3]].all()
+    expected = column if below else np.zeros_like(column)
+    np.testing.assert_array_equal(shapes[:, 1:3], np.stack([expected[1:3]] * 2))
+    # Of what is observed nothing is known to be in one piece.
+    visible = VisibleVoxels(np.zeros((2, *GRID, 1), np.float32), np.zeros((2, *GRID, 1), bool))
+    observed = shapes_of(sampler, settings, 2, constraint=visible)[..., 0] > 0
+    assert not observed[:, 1:3].any()
+
+
+def test_what_must_stay_empty_is_not_filled_to_join_pieces():
+    sampler = AnnealedSampler({"odds": plates}, GRID, REFERENCE, keras.random.SeedGenerator(0))
+    told = np.zeros((1, *GRID, 1), np.float32)
+    told[:, 1:3, 2, 2] = -np.inf
+    condition = Composition(np.zeros((1, 1, 1)), np.ones((1, 1)), told)
+    settings = AnnealingSettings(6, **PLAIN, whole_below=2.0)
+    shape = sampler.sample(1, settings, 0, condition=condition)[0, ..., 0] > 0
+    assert not shape[1:3, 2, 2].any() and label_pieces(shape)[1] == 1
+
+
+def test_chains_go_on_from_what_was_joined_as_if_it_had_been_drawn():
+    odds = np.full(GRID, -4.0, np.float32)
+    odds[[0, 3]], odds[1:3, 2, 2] = 4.0, -1.0
+    settings = AnnealingSettings(6, settle_steps=2, whole_below=float("inf"))
+    initial, found = np.zeros((1, *GRID, 1), np.float32), []
+    for drawn in (odds, in_one_piece(odds, 3.0)):
+        means = REFERENCE * np.tanh(0.5 * drawn)[None, ..., None]
+
+        def draw(positions, condition, level, guidance=None, means=means):
+            # At the last level it gives where the chain is.
+            signal = keras.ops.reshape(signal_of(level), (-1, 1, 1, 1, 1))
+            return keras.ops.where(level[0, 0] > 0.3, means, positions / signal)
+
+        sampler = AnnealedSampler({"odds": draw}, GRID, REFERENCE, keras.random.SeedGenerator(0))
+        condition = np.zeros((1, 1), np.float32)
+        found.append(sampler.sample(1, settings, 3, initial=initial, condition=condition))
+    assert label_pieces(odds > 0)[1] == 2
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
 def test_levels_are_a_geometric_progression():
     settings = AnnealingSettings(num_steps=4, first_level=8.0, last_level=1.0, settle_steps=0)
     levels = settings.levels()
@@ -132,6 +189,7 @@ def test_chains_stay_for_some_steps_at_the_level_where_shapes_settle():
         ("fresh_noise", 1.5),
         ("draw", "guess"),
         ("settle_level", -1.0),
+        ("whole_below", -1.0),
         ("guidance", -0.5),
         ("random_above", float("nan")),
     ],

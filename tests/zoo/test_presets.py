@@ -311,7 +311,7 @@ def test_the_first_preset_ever_shipped_still_loads(tmp_path):
     shutil.copy(current / "weights.npz", tmp_path)
     then, now = descnet3d.load(tmp_path), descnet3d.load(current)
     shapes = np.random.default_rng(0).random((2, 32, 32, 32), dtype="float32")
-    np.testing.assert_allclose(then.energy(shapes), now.energy(shapes), rtol=1e-6)
+    np.testing.assert_allclose(then.energy(shapes), now.energy(shapes), rtol=1e-5)
     assert then.sampling.num_steps == 200 and then.preset["task"] == "synthesis"
 
 
