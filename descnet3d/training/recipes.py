@@ -269,6 +269,7 @@ RECIPES = {
         "table:01,toilet:0",
         average=0.9995,
         clip_norm=0.5,
+        annealing_first_level=100.0,
         annealing_whole_below=4.0,
     ),
     "recovery": _CONDITIONAL.changed(task="recovery"),

@@ -184,6 +184,7 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
             "{settle_level}; {fresh_noise} of the noise is drawn anew at each, all of it from "
             "{settle_level} down; "
             "shapes are drawn by the {draw}.".format(**model["sampling"]),
+            *_wholeness_lines(model["sampling"]),
             *_OBSERVING[:told],
         ]
     return [
@@ -192,6 +193,16 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
         "- Sampling: {num_steps} Langevin steps of size {step_size}, temperature {temperature}, "
         "from noise of standard deviation {initial_std}, in {rounds} rounds with a contraction by "
         "{contraction} between them.".format(**model["sampling"]),
+    ]
+
+
+def _wholeness_lines(sampling: dict[str, Any]) -> list[str]:
+    level = sampling.get("whole_below", 0.0)
+    if not level:
+        return []
+    return [
+        f"- From level {level} down shapes are held in one piece: where what is drawn falls apart, "
+        "it is joined along the likeliest path, or what is loose goes."
     ]
 
 
