@@ -252,7 +252,8 @@ class AnnealedSampler:
                 constraint,
             )
             if settings.whole_at(level) and constraint is None:
-                eagerness = _EAGERNESS if level >= settings.settle_level else 1.0
+                goes_on = following > 0 and level >= np.float32(settings.settle_level)
+                eagerness = _EAGERNESS if goes_on else 1.0
                 whole = self._in_one_piece(shapes, condition, eagerness)
                 slope = _slope(settings, level, following) * (1.0 + ahead)
                 positions = positions + slope * (whole - shapes)

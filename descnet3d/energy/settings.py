@@ -151,8 +151,9 @@ class AnnealingSettings:
     fall by a factor r is the exact reverse diffusion, and 1 is the most random, and sharper than
     the data. At `settle_level`, where what the shape is has been decided, chains stay for some
     steps, and from there down all noise is fresh: surfaces close, and what is loose goes. From
-    `whole_below` down, a drawn shape of several pieces is changed to the likeliest one in one piece
-    (`shapes.pieces.in_one_piece`): p(Y) is 0 for all others.
+    `whole_below` down, a drawn new shape of several pieces is changed to one in one piece, nearly
+    the likeliest (`shapes.pieces.in_one_piece`); down to `settle_level`, where chains may still
+    make a leg of a thread, pieces are joined that would rather go.
     Above `random_above` a drawn voxel is occupied or not at random with its own probability, below
     it is the mean of both. Guidance takes the odds to ℓ(c) + guidance·(ℓ(c) - ℓ(nothing told)), and
     the energy likewise: shapes become more typical of their category and less diverse, in twice the
@@ -196,7 +197,7 @@ class AnnealingSettings:
                 f"{self.last_level:g}."
             )
         for name in ("settle_level", "whole_below", "random_above", "guidance", "guidance_above"):
-            if not getattr(self, name) >= 0:  # a level may be infinite: then it is never reached
+            if not getattr(self, name) >= 0:  # a level may be infinite
                 raise ValueError(f"{name} must be 0 or more, but it is {getattr(self, name)!r}.")
         _require_share(self, "fresh_noise")
         if self.draw not in ("energy", "odds"):

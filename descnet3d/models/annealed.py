@@ -155,8 +155,9 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
 
     @property
     def _revision(self) -> AnnealingSettings:
-        """Given shapes are noised to a level at which what they are is decided."""
-        return replace(self.sampling, first_level=self.sampling.revision_level)
+        """Given shapes are noised to a level at which what they are is decided, pieces and all."""
+        level = self.sampling.revision_level
+        return replace(self.sampling, first_level=level, whole_below=0.0)
 
     def _reconstruction(
         self, constraint: Constraint, told: dict[str, Any], sampled: bool

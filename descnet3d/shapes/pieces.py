@@ -9,9 +9,9 @@ from scipy import ndimage
 NEIGHBOURHOOD = np.ones((3, 3, 3), bool)
 
 _MOST = 32  # pieces that are looked at: without limit, what knows no shape yet would take long
-_JOINED = 1.0  # log odds of voxels that were filled, and less those of voxels that were emptied
 _A_STEP = 1e-3  # what a path costs a voxel, beside its odds: of equal ones, the shorter
-_BESIDE = 0.5  # how much of that the neighbours of filled voxels are told
+_FILLED, _EMPTIED = 1.0, -1.0  # log odds of what is changed
+_BESIDE = 0.5  # how much of the change the neighbours of filled voxels are told
 
 
 def label_pieces(solid: np.ndarray) -> tuple[np.ndarray, int]:
@@ -30,8 +30,8 @@ def label_pieces(solid: np.ndarray) -> tuple[np.ndarray, int]:
 def in_one_piece(log_odds: np.ndarray, eagerness: float = 1.0) -> np.ndarray:
     """Voxels' odds, changed as little as needs be for the occupied ones to be one piece.
 
-    Of shapes in one piece that is, nearly, the likeliest. Each piece but the largest, beginning
-    with the smallest, either goes, for the sum of its voxels' log odds, or is joined to another one
+    Of shapes in one piece that is, nearly, the likeliest. Each piece but the last, beginning with
+    the smallest, either goes, for the sum of its voxels' log odds, or is joined to another one
     along the path of empty voxels that costs least, by the same measure: the greedy tree of a
     prize-collecting Steiner problem. (Of more than 32 pieces the smallest go.) What is next to a
     path is told half of what the path is, so that whoever draws from the odds may make it as thick
@@ -39,9 +39,10 @@ def in_one_piece(log_odds: np.ndarray, eagerness: float = 1.0) -> np.ndarray:
 
     Args:
         log_odds: `[D, H, W]`; a voxel is occupied where they are above 0. What is certain, where
-            they are infinite, is neither filled nor emptied, and a piece with it does not go.
-        eagerness: how many times as dear as a path a piece has to be to go; above 1 more pieces are
-            joined than would be likeliest.
+            they are infinite, is neither filled nor emptied, and a piece from which no path leads
+            to another one stays.
+        eagerness: how many times as dear as a piece its path has to be for the piece to go; above
+            1 more pieces are joined than would be likeliest.
 
     Returns:
         The odds, `[D, H, W]`; where occupied voxels are one piece, the array itself.
@@ -50,35 +51,40 @@ def in_one_piece(log_odds: np.ndarray, eagerness: float = 1.0) -> np.ndarray:
     if count < 2:
         return log_odds
     numbers = range(1, count + 1)
-    worth = dict(zip(numbers, ndimage.sum_labels(log_odds, labels, list(numbers)), strict=True))
+    sums = eagerness * ndimage.sum_labels(log_odds, labels, list(numbers))
+    worth = dict(zip(numbers, sums, strict=True))
     within = {number: _first(labels, number) for number in numbers}
-    costs = np.where(log_odds > 0, 0.0, -log_odds) + _A_STEP
-    filled = np.zeros(log_odds.shape, bool)
-    emptied = np.zeros(log_odds.shape, bool)
     for crumb in sorted(worth, key=worth.__getitem__)[:-_MOST]:
         if np.isfinite(worth[crumb]):
-            emptied[labels == crumb] = True
             labels[labels == crumb] = 0
             del worth[crumb], within[crumb]
+    alone = np.where(log_odds > 0, 0.0, -log_odds) + _A_STEP
+    costs, filled, stay = alone.copy(), np.zeros(log_odds.shape, bool), []
     while len(worth) > 1:
         piece = min(worth, key=worth.__getitem__)
         value, start = worth.pop(piece), within.pop(piece)
         cost, path = _cheapest_path(costs, labels, start, list(within.values()))
         voxels = labels == piece
-        if path is not None and cost < eagerness * value:
+        if path is None:
+            stay.append(start)
+        elif cost < value:
             other = labels[path][-1]
-            filled[path], emptied[path] = True, False
+            filled[path] = True
             costs[path] = _A_STEP
             labels[voxels] = labels[path] = other
             worth[other] += value - cost
         else:
-            emptied |= voxels & np.isfinite(value)
+            filled[voxels] = False
+            costs[voxels] = alone[voxels]
             labels[voxels] = 0
-    filled &= (log_odds <= 0) & ~emptied
-    lift = np.where(filled, _JOINED - log_odds, 0.0)
+    # What went comes back where a later path leads through it.
+    whole, _ = label_pieces((log_odds > 0) | filled)
+    stays = np.isin(whole, [whole[start] for start in (*stay, *within.values())])
+    filled &= log_odds <= 0
+    lift = np.where(filled, _FILLED - log_odds, 0.0)
     beside = _BESIDE * ndimage.maximum_filter(lift, footprint=NEIGHBOURHOOD)
-    told = log_odds + np.where(filled, lift, beside)
-    return np.where(emptied, -_JOINED, told).astype(log_odds.dtype)
+    changed = log_odds + np.where(filled, lift, np.where(log_odds <= 0, beside, 0.0))
+    return np.where((log_odds > 0) & ~stays, _EMPTIED, changed).astype(log_odds.dtype)
 
 
 def _first(labels: np.ndarray, piece: int) -> tuple[int, ...]:

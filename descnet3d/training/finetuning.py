@@ -23,7 +23,12 @@ from descnet3d.zoo.index import Preset
 
 _ANNEALED = ("AnnealedDescriptor", BOUND)
 # Where something is known of shapes: no energy need be fitted to the odds.
-_OBSERVING: dict[str, Any] = {"denoising_observed": 0.8, "gradient_steps": 0}
+_OBSERVING: dict[str, Any] = {
+    "denoising_observed": 0.8,
+    "gradient_steps": 0,
+    "annealing_first_level": 40.0,
+    "annealing_whole_below": 0.0,
+}
 # What a preset's own recipe decides, whatever its shapes were.
 _KEPT = ("voxel_mean", "reference_std", "network", "corruption", "ratio", "langevin_contraction")
 _JUDGED_BY = 24

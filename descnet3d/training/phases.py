@@ -28,6 +28,10 @@ from descnet3d.training.recipes import ANNEALED, Recipe
 _WHOLE = 0.9  # how many training shapes are in one piece where new ones are held in one
 
 
+class PiecesWarning(UserWarning):
+    """New shapes are not held in one piece, as those of training are not in one."""
+
+
 def descriptor_plan(
     shapes: np.ndarray, recipe: Recipe, network: keras.Model | None
 ) -> tuple[DescriptorNet, list[Phase]]:
@@ -121,7 +125,7 @@ def annealed_plan(
         start = AnnealedDescriptor(network, present, seed=recipe.seed)
     model = start.with_categories(present, observing=objective.observed > 0)
     model = model.bound_to(present[0] if len(present) == 1 else None)
-    model.sampling = _sampling_for(shapes, recipe.annealing)
+    model.sampling = _sampling_for(shapes, labels, recipe.annealing)
     own = np.array([model.classes.index(classes[label]) for label in labels])
     as_occupancy(shapes[:1], "shapes", model.grid)
 
@@ -140,16 +144,20 @@ def annealed_plan(
     ]
 
 
-def _sampling_for(shapes: np.ndarray, settings: AnnealingSettings) -> AnnealingSettings:
-    """The settings, which hold shapes in one piece only where those of training are."""
+def _sampling_for(
+    shapes: np.ndarray, labels: np.ndarray, settings: AnnealingSettings
+) -> AnnealingSettings:
+    """The settings, which hold new shapes in one piece only where those of each category are."""
     if settings.whole_below <= 0.0:
         return settings
-    whole = float(np.mean([label_pieces(shape > 0.5)[1] == 1 for shape in shapes]))
+    pieces = np.array([label_pieces(shape > 0.5)[1] for shape in shapes])
+    whole = min(float(np.mean(pieces[labels == label] == 1)) for label in np.unique(labels))
     if whole >= _WHOLE:
         return settings
     warnings.warn(
-        f"new shapes may be in several pieces (annealing_whole_below=0): of the training shapes "
-        f"only {whole:.0%} are in one.",
+        "new shapes may be in several pieces (annealing_whole_below is 0): of the training shapes "
+        f"of a category only {whole:.0%} are in one.",
+        PiecesWarning,
         stacklevel=2,
     )
     return replace(settings, whole_below=0.0)

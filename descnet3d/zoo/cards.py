@@ -201,8 +201,8 @@ def _wholeness_lines(sampling: dict[str, Any]) -> list[str]:
     if not level:
         return []
     return [
-        f"- From level {level} down shapes are held in one piece: where what is drawn falls apart, "
-        "it is joined along the likeliest path, or what is loose goes."
+        f"- From level {level} down new shapes are held in one piece: where what is drawn falls "
+        "apart, it is joined along the likeliest path, or what is loose goes."
     ]
 
 

@@ -80,11 +80,33 @@ def test_what_is_certain_stays():
     log_odds = np.full((3, 3, 7), -2.0)
     log_odds[1, 1, [0, 6]] = np.inf
     log_odds[:, :, 3] = -np.inf  # a wall
-    assert pieces_of(in_one_piece(log_odds) > 0) == 2
+    log_odds[:, :, 0] = 3.0  # a body, beside the first; behind the wall no path leads to
+    found = in_one_piece(log_odds)
+    np.testing.assert_array_equal(found, log_odds)
+    log_odds[:, :, 0] = -2.0
+    log_odds[1, 1, 0] = np.inf
     log_odds[0, 0, 3] = -4.0  # a way around
     found = in_one_piece(log_odds)
     assert pieces_of(found > 0) == 1 and found[0, 0, 3] > 0
     assert (np.isinf(found) == np.isinf(log_odds)).all()
+
+
+def test_a_leg_of_two_fragments_is_kept_where_one_is_eager():
+    log_odds = np.full((12, 3, 3), -10.0)
+    log_odds[0:2] = 5.0  # a seat
+    log_odds[4, 1, 1], log_odds[7, 1, 1] = 12.0, 11.7  # and what is left of a leg, gaps of 20
+    assert not (in_one_piece(log_odds)[2:] > 0).any()
+    found = in_one_piece(log_odds, eagerness=3.0) > 0
+    assert found[[4, 7], 1, 1].all() and pieces_of(found) == 1
+
+
+def test_what_went_comes_back_whole_where_a_later_path_leads_through_it():
+    log_odds = np.full((16, 5, 5), -8.0)
+    log_odds[0:3] = 4.0  # a plate
+    log_odds[5:8, 1:4, 1:4] = 0.5  # a fragment, not worth its path
+    log_odds[10:14, 1:4, 1:4] = 4.0  # a foot, which is
+    found = in_one_piece(log_odds) > 0
+    assert found[5:8, 1:4, 1:4].all() and pieces_of(found) == 1
 
 
 def test_of_hundreds_of_crumbs_one_piece_is_left():
