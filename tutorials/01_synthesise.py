@@ -153,8 +153,9 @@ assert energies["nothing"] < 0.1 * energies["1 % flipped"], "nor is the empty gr
 # [tutorial 4](04_train_and_look.ipynb) trains one.)
 #
 # The schedule is the model's `sampling`. To look at the shapes on the way, chains with the same
-# seed are ended sooner: after so many of the same levels. Where the level stays at 2 for a while,
-# the surface settles.
+# seed are ended sooner: after so many of the same levels. From level 4 down what falls apart is
+# joined, along the likeliest path; where the level stays at 2 for a while, legs grow of such
+# threads and the surface settles.
 
 # %%
 schedule = model.sampling
@@ -259,6 +260,6 @@ assert smooth.is_edge_manifold(), "marching cubes give closed surfaces"
 #   little at every step.
 # - All noise drawn anew from high levels down: thin legs are eaten away.
 # - The energy as a judge: a ball and the empty grid have that of a toilet, see above.
-# - Single hanging voxels, rough surfaces and thin feet happen; look for them in the sheet above.
+# - Rough surfaces, thin feet and missing ones happen; look for them in the sheet above.
 #
 # *Next: [2. Repair and sharpen](02_repair_and_sharpen.ipynb)*
