@@ -111,8 +111,10 @@ def plates(positions, condition, level, guidance=None):
     """Two plates with nothing between them but a column that is likelier than the others."""
     odds = np.full((1, *GRID, 1), -4.0, np.float32)
     odds[:, [0, 3]], odds[:, 1:3, 2, 2] = 4.0, -1.0
-    odds = odds + (0.0 if not isinstance(condition, Composition) else condition.told)
-    means = REFERENCE * keras.ops.tanh(0.5 * keras.ops.convert_to_tensor(odds))
+    odds = keras.ops.convert_to_tensor(odds)
+    if isinstance(condition, Composition):
+        odds = odds + condition.told
+    means = REFERENCE * keras.ops.tanh(0.5 * odds)
     return keras.ops.broadcast_to(means, keras.ops.shape(positions))
 
 
