@@ -326,7 +326,7 @@ def _ahead(
 
 
 def _slope(settings: AnnealingSettings, level: float, following: float) -> float:
-    """How far positions at the following level move with what was drawn."""
+    """How far positions at the following level move with what was drawn and taken no further."""
     signal, after = signal_of(level), signal_of(following)
     kept = math.sqrt(1.0 - settings.fresh_noise_at(level) ** 2)
     return float(after - (1.0 - after) * kept * signal / (1.0 - signal))

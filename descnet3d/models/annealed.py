@@ -179,8 +179,13 @@ class AnnealedDescriptor(LatentModel, ComposedModel):
     @property
     def _led_by_first_noise(self) -> AnnealingSettings:
         """Chains without any noise but the first: the same noise, the same shape."""
-        alone = replace(self.sampling, fresh_noise=0.0, settle_level=0.0, whole_below=0.0)
-        return replace(alone, random_above=math.inf)
+        return replace(
+            self.sampling,
+            fresh_noise=0.0,
+            settle_level=0.0,
+            whole_below=0.0,
+            random_above=math.inf,
+        )
 
     def _shapes_of(
         self, latents: np.ndarray, category: Category | None, drawn: bool, progress: bool

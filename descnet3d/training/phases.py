@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from descnet3d.energy.settings import AnnealingSettings, LangevinSettings
+from descnet3d.evaluation.pieces import raggedness
 from descnet3d.models import generators, networks
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.autoencoder import Autoencoder
@@ -22,7 +23,6 @@ from descnet3d.models.shape_model import ShapeModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
 from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
-from descnet3d.shapes.pieces import label_pieces
 from descnet3d.training.recipes import ANNEALED, Recipe
 
 _WHOLE = 0.9  # how many training shapes are in one piece where new ones are held in one
@@ -150,8 +150,8 @@ def _sampling_for(
     """The settings, which hold new shapes in one piece only where those of each category are."""
     if settings.whole_below <= 0.0:
         return settings
-    pieces = np.array([label_pieces(shape > 0.5)[1] for shape in shapes])
-    whole = min(float(np.mean(pieces[labels == label] == 1)) for label in np.unique(labels))
+    each = [raggedness(shapes[labels == label] > 0.5) for label in np.unique(labels)]
+    whole = min(figures.get("one_piece", 0.0) for figures in each)
     if whole >= _WHOLE:
         return settings
     warnings.warn(

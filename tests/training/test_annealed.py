@@ -48,6 +48,19 @@ def preset(tmp_path_factory):
     )
 
 
+def lamps(shapes, recipe, folder):
+    """A preset of another category, by a recipe that goes on from one."""
+    return train_preset(
+        shapes,
+        recipe,
+        folder,
+        category="lamp",
+        labels=np.full(len(shapes), CLASSES.index("lamp")),
+        classes=CLASSES,
+        sheet_every=0,
+    )
+
+
 def test_a_preset_of_several_categories_is_loaded_and_asked_for_each(preset):
     model = descnet3d.load(preset)
     assert model.classes == ("slab", "post") and model.category is None
@@ -63,16 +76,7 @@ def test_a_new_category_is_learned_from_it_and_the_old_ones_stay(preset, tmp_pat
     shapes[:, 3:5, 3:5, 1:5] = shapes[:, 2:6, 2:6, 5:7] = True
     name, recipe = finetuning.recipe_from(str(preset), matching_steps=2)
     assert (name, recipe.denoising.steps, recipe.denoising.gradient_steps) == ("annealed", 2, 1)
-    folder = train_preset(
-        shapes,
-        recipe,
-        tmp_path / "lamps",
-        category="lamp",
-        labels=np.full(4, 2),
-        classes=CLASSES,
-        sheet_every=0,
-    )
-    model = descnet3d.load(folder)
+    model = descnet3d.load(lamps(shapes, recipe, tmp_path / "lamps"))
     assert (model.category, model.classes) == ("lamp", ("slab", "post", "lamp"))
     assert model.synthesize(1, num_steps=2, seed=0).shape == (1, 8, 8, 8)
 
@@ -89,15 +93,7 @@ def test_new_shapes_are_held_in_one_piece_where_those_of_training_are(preset, tm
     pairs[:, 1:7, 1:7, 1:3] = pairs[:, 1:7, 1:7, 5:7] = True
     _, recipe = finetuning.recipe_from(str(preset), matching_steps=2)
     with pytest.warns(PiecesWarning, match="annealing_whole_below is 0.*only 0% are in one"):
-        folder = train_preset(
-            pairs,
-            recipe,
-            tmp_path / "pairs",
-            category="lamp",
-            labels=np.full(4, 2),
-            classes=CLASSES,
-            sheet_every=0,
-        )
+        folder = lamps(pairs, recipe, tmp_path / "pairs")
     assert descnet3d.load(folder).sampling.whole_below == 0.0
 
 
