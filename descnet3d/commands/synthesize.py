@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from descnet3d.zoo import presets
 
 if TYPE_CHECKING:
     import numpy as np
+
+# The preset that refines what others make.
+SURFACES = "refinement_modelnet10_32"
 
 
 def _synthesize_flags(values: flags.FlagValues) -> None:
@@ -38,6 +41,14 @@ def _synthesize_flags(values: flags.FlagValues) -> None:
         "synthesis",
         ["synthesis", "cooperative"],
         "Which preset of a category: one that starts from noise, or from a generator.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "size",
+        None,
+        "The side of the grid, the model's own doubled once or more: its shapes are refined by a "
+        f"descriptor of surfaces, {SURFACES}.",
+        lower_bound=1,
         flag_values=values,
     )
     _composition_flags(values)
@@ -152,18 +163,33 @@ def _synthesize(arguments: Sequence[str], values: flags.FlagValues) -> None:
     start_keras()
     model = presets.load_descriptor(folder)
     _require_composed(model, composition, arguments[0])
-    made = outputs.in_batches(
-        values.num,
-        values.seed,
-        lambda rows, seed, progress: model.synthesize(
-            rows.stop - rows.start,
-            seed=seed,
-            num_steps=values.steps,
-            progress=progress,
-            **_of_rows(composition, rows, values.num),
-        ),
-    )
+    refined = _refining(model, values.size)
+
+    def make(rows: slice, seed: int, progress: bool) -> np.ndarray:
+        asked = _of_rows(composition, rows, values.num)
+        how = {"seed": seed, "num_steps": values.steps, "progress": progress, **asked}
+        return refined(model.synthesize(rows.stop - rows.start, **how), seed, progress)
+
+    made = outputs.in_batches(values.num, values.seed, make)
     outputs.report([write(made)], values.num, started)
+
+
+def _refining(model: Any, size: int | None) -> Callable[[np.ndarray, int, bool], np.ndarray]:
+    """What brings a model's shapes to a grid of a side, given a seed; they stay where it is None.
+
+    Raises:
+        UsageError: there is no such grid.
+    """
+    if size is None:
+        return lambda shapes, seed, progress: shapes
+    surfaces = presets.load(SURFACES)
+    try:
+        surfaces.rounds_to(model.grid, size)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+    return lambda shapes, seed, progress: surfaces.refine(
+        shapes, size, seed=seed, progress=progress
+    )
 
 
 COMMAND = Command(

@@ -120,6 +120,35 @@ class SuperResolution(Condition):
         return model.super_resolve(problem.coarse, **options)
 
 
+@dataclass(frozen=True)
+class Refinement(Condition):
+    """p(Y_fine | which blocks of 2³ voxels are occupied): nothing is held of the voxels."""
+
+    block_share: Annotated[
+        float, "from which share of its voxels on a block of 2³ counts as occupied"
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if not 0 < self.block_share <= 1:
+            raise ValueError(f"block_share must lie in (0, 1], but it is {self.block_share!r}.")
+
+    def constraint(self, observed: Any, visible: Any) -> Constraint:
+        """There is none."""
+        raise ValueError("refinement is learned by a SurfaceDescriptor: --recipe=surfaces.")
+
+    def pose(self, truth: np.ndarray, seed: int = 0) -> Problem:
+        """Shapes half as fine."""
+        truth = np.asarray(truth, np.float32)
+        coarse = (blocks.average(truth, 2) >= self.block_share).astype(np.float32)
+        known = blocks.spread(coarse, truth.shape[1:])
+        return Problem(truth, known, np.ones(truth.shape, bool), coarse)
+
+    def solve(self, model: Any, problem: Problem, **options: Any) -> np.ndarray:
+        """The shapes on a grid twice as fine."""
+        return model.refine(problem.coarse, block_share=self.block_share, **options)
+
+
 class Task(NamedTuple):
     """What a preset is for, with all that is said of it anywhere.
 
@@ -180,6 +209,17 @@ _TASKS = (
         condition=SuperResolution,
         baselines=("nearest up-scaling", "trilinear up-scaling", "nearest training shape"),
         fine_tuning={"matching_steps": 1800, "matching_learning_rate": 5e-4},
+    ),
+    Task(
+        name="refinement",
+        prefix="refinement",
+        description="A 3D DescriptorNet of surfaces, which makes shapes of any kind twice as fine, "
+        "again and again; it learned from: {category}.",
+        picture="test shapes half as fine, as refined, and the truth",
+        command="synthesize chair --num=4 --size=128 --out=chairs.png",
+        steps=("denoising_steps",),
+        condition=Refinement,
+        baselines=("nearest up-scaling", "trilinear up-scaling"),
     ),
     Task(
         name="cooperative",

@@ -12,6 +12,7 @@ from descnet3d.evaluation import classification, reconstruction
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.latent_model import LatentModel
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.shapes import sheets
 
 COLUMNS = 9
@@ -94,7 +95,7 @@ def save_judged(
 
 
 def save_model_sheet(
-    model: EnergyBasedModel,
+    model: EnergyBasedModel | SurfaceDescriptor,
     condition: Condition | None,
     shapes: np.ndarray,
     path: Path,
@@ -106,6 +107,7 @@ def save_model_sheet(
         sheets.save_sheet(tiles, path, labels=labels, columns=COLUMNS, title=title)
         return
     if condition is None:
+        assert isinstance(model, EnergyBasedModel)  # whatever else there is knows something
         sheets.save_sheet(model.synthesize(SHEET_SHAPES, seed=0), path, title=title)
         return
     problem = condition.pose(shapes)

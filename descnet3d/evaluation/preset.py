@@ -19,6 +19,7 @@ from descnet3d.files import replacing
 from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.preset_config import CONFIG, as_json, read_config
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.tables import scores_table
 from descnet3d.zoo import cards, presets
 
@@ -110,7 +111,7 @@ def _judge(model: classification.Classifier, archive: VoxelArchive) -> Finding:
 
 
 def _ask(
-    model: EnergyBasedModel,
+    model: EnergyBasedModel | SurfaceDescriptor,
     archive: VoxelArchive,
     category: str | None,
     condition: Condition | None,
@@ -124,6 +125,8 @@ def _ask(
     if condition is not None:
         of = None if of_all else category
         return _reconstruct(model, condition, archive, of, seed, progress)
+    if isinstance(model, SurfaceDescriptor):
+        raise ValueError("a SurfaceDescriptor refines shapes, and cannot be asked anything else.")
     classifier = presets.reference_classifier(archive.classes, model.grid)
     reference = Reference(archive, None if of_all else category, classifier)
     if isinstance(model, CooperativeNet):
@@ -148,7 +151,7 @@ def _ask(
 
 
 def _reconstruct(
-    model: EnergyBasedModel,
+    model: EnergyBasedModel | SurfaceDescriptor,
     condition: Condition,
     archive: VoxelArchive,
     category: str | None,

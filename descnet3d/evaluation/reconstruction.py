@@ -13,6 +13,7 @@ from descnet3d.energy.tasks import Condition, Problem, task_of
 from descnet3d.evaluation import shape_distances
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.energy_based import EnergyBasedModel
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.shapes import blocks
 from descnet3d.tables import table
 
@@ -40,7 +41,7 @@ def batch_size(grid: tuple[int, ...]) -> int:
 
 
 def solve(
-    model: EnergyBasedModel,
+    model: EnergyBasedModel | SurfaceDescriptor,
     condition: Condition,
     problem: Problem,
     *,
@@ -48,7 +49,7 @@ def solve(
     progress: bool = False,
 ) -> np.ndarray:
     """What a model makes of the problems of a condition, occupancy `[n, D, H, W]`."""
-    at_once = batch_size(model.grid)
+    at_once = batch_size(problem.truth.shape[1:])
     return condition.solve(model, problem, seed=seed, batch_size=at_once, progress=progress)
 
 
@@ -152,7 +153,7 @@ BASELINES: dict[str, Callable[[Problem, np.ndarray], np.ndarray]] = {
 
 
 def evaluate_reconstruction(
-    model: EnergyBasedModel,
+    model: EnergyBasedModel | SurfaceDescriptor,
     condition: Condition,
     archive: VoxelArchive,
     category: str | None,
@@ -187,7 +188,7 @@ def evaluate_reconstruction(
 
 
 def _of_category(
-    model: EnergyBasedModel,
+    model: EnergyBasedModel | SurfaceDescriptor,
     condition: Condition,
     archive: VoxelArchive,
     category: str,
@@ -206,7 +207,8 @@ def _of_category(
             f"the archive has {len(training)} training and {len(test)} test shapes of the category "
             f"{category!r}; give one with both."
         )
-    if archive.occupancy.shape[1:] != model.grid:
+    is_of_any_grid = isinstance(model, SurfaceDescriptor)
+    if archive.occupancy.shape[1:] != model.grid and not is_of_any_grid:
         raise ValueError(
             f"the archive has grids of size {archive.occupancy.shape[1:]}, and the model makes "
             f"{model.grid}; give an archive of the model's size."

@@ -21,8 +21,13 @@ def known_of(condition: Any, level: Any, length: int) -> Any:
     return layers.Activation("silu", name="known")(noise + embedded)
 
 
-def patch_drive(voxels: Any, grid: tuple[int, int], width: int, name: str) -> Any:
-    """What each patch's voxels say, `[n, p, width]`; `grid` as `voxel_odds` takes it."""
+def patch_drive(
+    voxels: Any, grid: tuple[int, int], width: int, name: str, placed: bool = False
+) -> Any:
+    """What each patch's voxels say, `[n, p, width]`; `grid` as `voxel_odds` takes it.
+
+    With `placed` every patch has biases of its own.
+    """
     (side, patch), channels = grid, voxels.shape[-1]
     count, volume = side**3, patch**3 * channels
     of = "" if name == "patch" else f"{name}_"
@@ -32,18 +37,18 @@ def patch_drive(voxels: Any, grid: tuple[int, int], width: int, name: str) -> An
     return layers.EinsumDense(
         "npv,vw->npw",
         output_shape=(count, width),
-        bias_axes="pw" if name == "patch" else None,
+        bias_axes="pw" if placed else None,
         name=f"{name}_drive",
     )(patches)
 
 
-def drawn_patches(responses: Any, grid: tuple[int, int]) -> Any:
-    """The odds of the voxels of all patches, `[n, d, s, d, s, d, s]`."""
+def drawn_patches(responses: Any, grid: tuple[int, int], placed: bool) -> Any:
+    """The odds of the voxels of all patches, `[n, d, s, d, s, d, s]`; `placed` as above."""
     (side, patch), width = grid, responses.shape[-1]
     drawn = layers.EinsumDense(
         "npw,wv->npv",
         output_shape=(side**3, patch**3),
-        bias_axes="pv",
+        bias_axes="pv" if placed else "v",
         kernel_initializer=_normal(0.02 / math.sqrt(width)),
         bias_initializer=keras.initializers.Constant(-3.0),
         name="drawn",
@@ -68,20 +73,24 @@ def of_the_whole(
 
 
 def patch_block(
-    responses: Any, known: Any, side: int, width: int, context: int, hidden: int, name: str
+    responses: Any, known: Any, side: int, sizes: tuple[int, int, int], name: str, mirrored: bool
 ) -> Any:
-    """Mirrored places, then neighbours, then each patch alone; each adds to the responses."""
+    """Mirrored places, then neighbours, then each patch alone; each adds to the responses.
+
+    `sizes` are the responses of a patch, the filters of its context and its hidden responses.
+    """
+    width, context, hidden = sizes
     scale, shift, scale_own, shift_own = scale_and_shift(known, width, 2, f"{name}_condition")
     seen = normalized(responses, f"{name}_normalized") * scale + shift
     seen = layers.Reshape((side, side, side, width), name=f"{name}_in_space")(seen)
-    mirrored = _from_mirrored(seen, name)
+    from_mirrored = _from_mirrored(seen, name) if mirrored else 0.0
     around = layers.Conv3D(context, 3, padding="same", activation="silu", name=f"{name}_context")(
         seen
     )
     around = layers.Dense(
         width, kernel_initializer=_normal(0.5 / math.sqrt(context)), name=f"{name}_around"
     )(around)
-    added = layers.Reshape((side**3, width), name=f"{name}_patches")(mirrored + around)
+    added = layers.Reshape((side**3, width), name=f"{name}_patches")(from_mirrored + around)
     responses = responses + added
     own = normalized(responses, f"{name}_own_normalized") * scale_own + shift_own
     own = layers.Dense(hidden, activation="silu", name=f"{name}_own_1")(own)

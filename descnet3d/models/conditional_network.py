@@ -69,7 +69,8 @@ def conditional(
         context: filters, 3 patches wide, that see each patch among its neighbours.
         hidden: hidden responses of a patch.
         channels: numbers that each patch gives to the code and gets from it.
-        code: the length of the code.
+        code: the length of the code; with 0 there is none, and no number that belongs to a place:
+            the same weights draw on a grid of any size, and see what is near.
         blocks: how many blocks follow the code.
         told: the length of what condition and level become.
         cells: responses of a cell of 2³ voxels.
@@ -108,7 +109,8 @@ def conditional(
     known = known_of(condition, level, told)
     # What is summed over the voxels is float32 under any policy, and so is what goes into it.
     noisy = layers.Rescaling(1 / reference_std, dtype="float32", name="in_reference_units")(shapes)
-    responses = patch_drive(noisy, (side, patch), width, "patch")
+    placed = code > 0
+    responses = patch_drive(noisy, (side, patch), width, "patch", placed)
     told_of = None
     if observed:
         observation = keras.Input((size, size, size, 2), name="observation")
@@ -118,13 +120,17 @@ def conditional(
     responses = responses + for_patches(layers.Dense(width, name="patch_condition")(known))
     responses = layers.Activation("silu", name="patch_responses")(responses)
 
-    responses = responses + of_the_whole(responses, known, count, width, channels, code)
+    if code:
+        responses = responses + of_the_whole(responses, known, count, width, channels, code)
+    of_patches = (width, context, hidden)
     for number in range(1, blocks + 1):
-        responses = patch_block(responses, known, side, width, context, hidden, f"block{number}")
+        responses = patch_block(
+            responses, known, side, of_patches, f"block{number}", mirrored or placed
+        )
 
     scale, shift = scale_and_shift(known, width, 1, "drawn_condition")
     responses = normalized(responses, "drawn_normalized") * scale + shift
-    odds = drawn_patches(responses, (side, patch))
+    odds = drawn_patches(responses, (side, patch), placed)
     name = "patch_odds" if voxels else "log_odds"
     odds = layers.Reshape((size, size, size, 1), dtype="float32", name=name)(odds)
 
@@ -198,6 +204,24 @@ def with_observations(network: keras.Model) -> keras.Model:
             f"observed needs a network that models.conditional_network.conditional built: {error}"
         ) from None
     return larger
+
+
+def on_grid(network: keras.Model, size: int) -> keras.Model:
+    """The network on grids of another side, with the same weights.
+
+    Args:
+        network: as `conditional` builds it with `code=0`.
+        size: the side, in voxels.
+
+    Raises:
+        ValueError: when patches don't fill the grid, or weights belong to places of it.
+    """
+    same = conditional(size, observed=is_told_observations(network), **_sizes_of(network))
+    for ours, theirs in zip(same.variables, network.variables, strict=True):
+        if ours.shape != theirs.shape:
+            raise ValueError("network must have no weights that belong to places: code=0.")
+        ours.assign(theirs)
+    return same
 
 
 def _sizes_of(network: keras.Model) -> dict[str, Any]:

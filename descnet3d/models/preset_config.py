@@ -82,6 +82,9 @@ CLASSES = {
         ("shares", "category"),
         latents=True,
     ),
+    "SurfaceDescriptor": ModelClass(
+        "descnet3d.models.surface_descriptor", "SurfaceDescriptor", ("network",), _ENERGY
+    ),
     "CooperativeNet": ModelClass(
         "descnet3d.models.cooperative",
         "CooperativeNet",

@@ -20,6 +20,7 @@ from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.feature_classifier import FeatureClassifier
 from descnet3d.models.saving import SavedModel
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.shapes.surfaces import open3d
 from descnet3d.training import callbacks
 from descnet3d.training.phases import require_labels
@@ -157,7 +158,7 @@ def _drawing(recipe: Recipe, shapes: np.ndarray, labels: np.ndarray | None) -> C
         if isinstance(model, classification.Classifier):
             assert labels is not None  # train and require_labels see to it
             save_judged(model, shapes, labels, path)
-        elif isinstance(model, EnergyBasedModel):
+        elif isinstance(model, EnergyBasedModel | SurfaceDescriptor):
             save_model_sheet(model, condition, shown, path, title)
 
     return draw

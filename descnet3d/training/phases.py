@@ -18,9 +18,11 @@ from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.autoencoder import Autoencoder
 from descnet3d.models.conditional_network import conditional
 from descnet3d.models.cooperative import CooperativeNet, Teaching
+from descnet3d.models.denoising import DenoisingModel
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.shapes import warps
 from descnet3d.shapes.occupancy import as_labels, as_occupancy
 from descnet3d.training.recipes import ANNEALED, Recipe
@@ -116,32 +118,51 @@ def annealed_plan(
         raise ValueError("labels are needed to train a model of categories, one a shape.")
     labels = as_labels(labels, len(shapes), len(classes))
     present = [classes[label] for label in np.unique(labels)]
-    odds, objective = recipe.denoising, recipe.denoising.objective
+    odds = recipe.denoising
     keras.utils.set_random_seed(recipe.seed)
     if start is None:
         conditions = len(present) + warps.NUMBERS
         sizes = ANNEALED[recipe.network]
         network = conditional(shapes.shape[1], conditions=conditions, **sizes)
         start = AnnealedDescriptor(network, present, seed=recipe.seed)
-    model = start.with_categories(present, observing=objective.observed > 0)
+    model = start.with_categories(present, observing=odds.objective.observed > 0)
     model = model.bound_to(present[0] if len(present) == 1 else None)
     model.sampling = _sampling_for(shapes, labels, recipe.annealing)
     own = np.array([model.classes.index(classes[label]) for label in labels])
     as_occupancy(shapes[:1], "shapes", model.grid)
-
-    def learning(what: str) -> Callable[[int, int], ShapeModel]:
-        def prepare(batches: int, epochs: int) -> ShapeModel:
-            optimizer = _adam(recipe, odds.learning_rate, batches * epochs, beta_2=0.99)
-            told = replace(objective, learns=what)
-            model.compile(optimizer, denoising=told, native=odds.native)
-            return model
-
-        return prepare
-
+    steps = odds.gradient_steps
     return model, [
-        Phase("denoising", odds.steps, recipe.batch_size, learning("odds"), own),
-        Phase("gradient", odds.gradient_steps, recipe.batch_size, learning("energy"), own),
+        _denoising(model, recipe, own),
+        Phase("gradient", steps, recipe.batch_size, _by_denoising(model, recipe, "energy"), own),
     ]
+
+
+def surface_plan(shapes: np.ndarray, recipe: Recipe) -> tuple[SurfaceDescriptor, list[Phase]]:
+    """A descriptor of surfaces, and its one phase."""
+    keras.utils.set_random_seed(recipe.seed)
+    network = conditional(shapes.shape[1], **ANNEALED[recipe.network])
+    model = SurfaceDescriptor(network, sampling=recipe.annealing, seed=recipe.seed)
+    return model, [_denoising(model, recipe)]
+
+
+def _denoising(model: DenoisingModel, recipe: Recipe, labels: np.ndarray | None = None) -> Phase:
+    steps = recipe.denoising.steps
+    learning = _by_denoising(model, recipe, "odds")
+    return Phase("denoising", steps, recipe.batch_size, learning, labels)
+
+
+def _by_denoising(
+    model: DenoisingModel, recipe: Recipe, what: str
+) -> Callable[[int, int], ShapeModel]:
+    """What prepares a model to learn its odds, or its energy."""
+    told = replace(recipe.denoising.objective, learns=what)
+
+    def prepare(batches: int, epochs: int) -> ShapeModel:
+        optimizer = _adam(recipe, recipe.denoising.learning_rate, batches * epochs, beta_2=0.99)
+        model.compile(optimizer, denoising=told, native=recipe.denoising.native)
+        return model
+
+    return prepare
 
 
 def _sampling_for(

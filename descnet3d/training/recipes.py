@@ -15,7 +15,14 @@ from descnet3d.energy.settings import (
     MaximumLikelihood,
     require_products,
 )
-from descnet3d.energy.tasks import TASKS, Condition, Recovery, SuperResolution, condition_of
+from descnet3d.energy.tasks import (
+    TASKS,
+    Condition,
+    Recovery,
+    Refinement,
+    SuperResolution,
+    condition_of,
+)
 from descnet3d.fields import Flag, changed, flat
 
 
@@ -84,7 +91,18 @@ class Cooperation(Schedule):
 
 
 # The networks that learn by denoising, by name, and the arguments of `conditional` that they have.
-ANNEALED: dict[str, dict[str, Any]] = {"conditional": {}, "conditional_patches": {"voxels": 0}}
+ANNEALED: dict[str, dict[str, Any]] = {
+    "conditional": {},
+    "conditional_patches": {"voxels": 0},
+    "surfaces": {
+        "conditions": 1,
+        "code": 0,
+        "width": 64,
+        "hidden": 128,
+        "mirrored": False,
+        "observed": True,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,7 @@ class Recipe:
     )
     recovery: Annotated[Recovery, "Recovered shapes"] = Recovery()
     super_resolution: Annotated[SuperResolution, "Coarse shapes"] = SuperResolution()
+    refinement: Annotated[Refinement, "Coarser shapes"] = Refinement()
     start: Annotated[
         str | None, "the preset whose network training begins with; none: a new network"
     ] = None
@@ -112,7 +131,9 @@ class Recipe:
         str | None, "the start's layers that learn, with commas, * for any letters; none: all"
     ] = None
     network: Annotated[
-        str, "a network of descnet3d.models.networks, by name, or conditional, conditional_patches"
+        str,
+        "a network of descnet3d.models.networks, by name, or conditional, conditional_patches, "
+        "surfaces",
     ] = "base"
     voxel_mean: Annotated[
         float | None, "what model space subtracts from occupancy; none: the mean training voxel"
@@ -175,6 +196,11 @@ class Recipe:
             raise ValueError(
                 f"denoising_native={self.denoising.native} is for denoising_steps, and there are "
                 "none: only annealed descriptors learn in native code."
+            )
+        if (self.network == "surfaces") != (self.task == "refinement"):
+            raise ValueError(
+                f"the network {self.network!r} and the task {self.task} do not fit: surfaces "
+                "learns refinement, and nothing else does."
             )
         if (self.network in ANNEALED) != bool(self.denoising.steps) and not taken_as_it_is:
             raise ValueError(
@@ -274,6 +300,18 @@ RECIPES = {
     ),
     "recovery": _CONDITIONAL.changed(task="recovery"),
     "super_resolution": _CONDITIONAL.changed(task="super_resolution"),
+    # Surfaces of no category and no place: finer shapes of coarser ones.
+    "surfaces": _BASE.changed(
+        task="refinement",
+        network="surfaces",
+        matching_steps=0,
+        denoising_steps=10000,
+        denoising_learning_rate=1.5e-3,
+        mirror_axes="01",
+        average=0.999,
+        clip_norm=0.5,
+        annealing_first_level=20.0,
+    ),
     # A generator, taught by the shapes and then by a descriptor that is trained already (`start`).
     "cooperative": _BASE.changed(
         task="cooperative",

@@ -30,7 +30,13 @@ from descnet3d.training.checkpoints import (
     save,
 )
 from descnet3d.training.interruptions import Interruptions, TrainingStopped
-from descnet3d.training.phases import Phase, annealed_plan, classifier_plan, descriptor_plan
+from descnet3d.training.phases import (
+    Phase,
+    annealed_plan,
+    classifier_plan,
+    descriptor_plan,
+    surface_plan,
+)
 from descnet3d.training.recipes import Recipe
 
 
@@ -95,6 +101,8 @@ def train(
     # Every setting is checked here, before the folder is claimed and the long work begins.
     if recipe.task == "classification":
         model, phases = classifier_plan(shapes, own, labels, classes)
+    elif recipe.task == "refinement":
+        model, phases = surface_plan(shapes, own)
     elif recipe.denoising.steps or start is not None:
         model, phases = annealed_plan(shapes, own, labels, classes, start)
     else:

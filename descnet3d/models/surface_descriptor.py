@@ -1,0 +1,248 @@
+"""A descriptor of surfaces, of no category and no place: E(Y | a coarser shape, level)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from descnet3d.arguments import require_positive_integer
+from descnet3d.energy.annealing import AnnealedSampler, draw_levels
+from descnet3d.energy.composition import Composition, with_observation
+from descnet3d.energy.conditional_energy import ConditionalEnergy, is_told_observations
+from descnet3d.energy.constraints import block_means, expand_blocks
+from descnet3d.energy.settings import AnnealingSettings
+from descnet3d.models.conditional_network import on_grid
+from descnet3d.models.denoising import DenoisingModel
+from descnet3d.shapes.occupancy import as_occupancy
+
+# From how many of its eight voxels on a block counts as occupied, in training; nobody knows it of a
+# shape that comes from elsewhere, so that the network is told.
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1 / 2)
+
+
+@keras.saving.register_keras_serializable("descnet3d")
+class SurfaceDescriptor(DenoisingModel):
+    """An energy of fine shapes whose blocks of 2³ voxels are occupied as a coarser shape says.
+
+    Which blocks are occupied, and from which share of its voxels on a block counts as occupied, is
+    told to the network as an observation of each voxel. Nothing in it belongs to a category or to a
+    place in the grid: trained on pieces of shapes, it refines shapes of any kind on grids of any
+    size, again and again.
+
+    Args:
+        network: f, as `models.conditional_network.conditional` builds it with `code=0` and
+            `observed=True`.
+        voxel_mean: what is subtracted from occupancy.
+        reference_std: half the distance of occupied and empty voxels.
+        sampling: the schedule of `refine`, which takes its `reconstruction_steps`.
+        seed: seeds the noise of training.
+
+    Raises:
+        ValueError: when the network is not told observations, or belongs to its grid.
+    """
+
+    preset_class = "SurfaceDescriptor"
+    is_told_observations = True
+
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        voxel_mean: float = 0.5,
+        reference_std: float = 0.5,
+        sampling: AnnealingSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            grid=tuple(network.inputs[0].shape[1:4]),
+            voxel_mean=float(voxel_mean),
+            seed=seed,
+            name="surface_descriptor",
+        )
+        if not is_told_observations(network):
+            raise ValueError("network must be told observations: conditional(observed=True).")
+        self.network = network
+        self.reference_std = float(reference_std)
+        self.sampling = sampling or AnnealingSettings()
+        self.sampling_noise = keras.random.SeedGenerator(seed)
+        self.conditional = ConditionalEnergy(network, None, self.reference_std)
+        self.cross_entropy = self.conditional.cross_entropy
+        self._samplers: dict[int, AnnealedSampler] = {}
+
+    def refine(
+        self,
+        shapes: Any,
+        size: int | None = None,
+        *,
+        block_share: float = 0.5,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Shapes on a finer grid, by annealed Langevin dynamics, twice as fine at each round.
+
+        Args:
+            shapes: occupancy in [0, 1], `[n, d, d, d]`, d a multiple of the half of the network's
+                patches; voxels above 0.5 are taken for occupied.
+            size: the side of the fine grid, d times a power of two; 2·d where it is not given.
+            block_share: from which share of its eight voxels on a block counts as occupied: 0.5
+                keeps the volume; 0.125 is for shapes whose every voxel that is touched is occupied,
+                which become thinner.
+            seed: of the noise; the same seed gives the same shapes on the same backend and
+                machine.
+            num_steps: levels a round, instead of `sampling.reconstruction_steps`.
+            batch_size: shapes at a time; as many as 32 of 32³ where it is not given.
+            progress: whether to show a progress bar of each round.
+
+        Returns:
+            Occupancy in [0, 1], float32 `[n, size, size, size]`.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on a cubic grid that patches fill, or
+                `size` is not their side doubled once or more.
+        """
+        fine = as_occupancy(shapes, "shapes")
+        rounds = self.rounds_to(fine.shape[1:], size)
+        if not 0 < block_share <= 1:
+            raise ValueError(f"block_share must lie in (0, 1], but it is {block_share!r}.")
+        if batch_size is not None:
+            require_positive_integer("batch_size", batch_size)
+        for _ in range(rounds):
+            fine = self._twice_as_fine(fine, block_share, seed, num_steps, batch_size, progress)
+        return fine
+
+    def rounds_to(self, grid: tuple[int, ...], size: int | None) -> int:
+        """How often shapes on a grid are made twice as fine, for one of a side.
+
+        Raises:
+            ValueError: as `refine`.
+        """
+        side, patch = grid[0], self._patch
+        if set(grid) != {side} or 2 * side % patch:
+            raise ValueError(
+                f"shapes must be on a cubic grid whose side is a multiple of {patch // 2}, but "
+                f"theirs is {list(grid)}."
+            )
+        size = 2 * side if size is None else size
+        rounds = (size // side).bit_length() - 1 if isinstance(size, int) else 0
+        if rounds < 1 or size != side << rounds:
+            raise ValueError(
+                f"size must be {2 * side}, {4 * side} or another doubling of the shapes' side, "
+                f"{side}, but it is {size!r}."
+            )
+        return rounds
+
+    @property
+    def _patch(self) -> int:
+        return round(self.network.get_layer("patches").output.shape[-1] ** (1 / 3))
+
+    def _twice_as_fine(
+        self,
+        coarse: np.ndarray,
+        share: float,
+        seed: int | None,
+        num_steps: int | None,
+        batch_size: int | None,
+        progress: bool,
+    ) -> np.ndarray:
+        count, side = len(coarse), 2 * coarse.shape[1]
+        occupied = (coarse > 0.5).astype(np.float32)[..., None]
+        told = self._told(occupied, np.full((count, 1), share, np.float32))
+        at_once = batch_size or max(1, min(32, 2**20 // side**3))
+        positions = self._sampler(side).sample(
+            count,
+            self.sampling.reconstructing(sampled=False),
+            seed,
+            num_steps,
+            at_once,
+            progress,
+            condition=told,
+        )
+        return np.clip(positions[..., 0] + self.voxel_mean, 0.0, 1.0)
+
+    def _sampler(self, side: int) -> AnnealedSampler:
+        """What samples on grids of a side, with the weights as they are now."""
+        if side not in self._samplers:
+            network = on_grid(self.network, side)
+            conditional = ConditionalEnergy(network, None, self.reference_std)
+            self._samplers[side] = AnnealedSampler(
+                {"energy": conditional.drawn_by_energy, "odds": conditional.drawn_by_odds},
+                (side, side, side),
+                self.reference_std,
+                self.sampling_noise,
+            )
+        return self._samplers[side]
+
+    def _told(self, occupied: Any, share: Any) -> Composition:
+        """What the network is told: which blocks are occupied, and from which share on.
+
+        A block's value is halfway to the average of a full or an empty one, which would say of each
+        voxel for certain what it is.
+
+        Args:
+            occupied: 0 and 1, `[n, d, d, d, 1]`.
+            share: `[n, 1]`.
+        """
+        count, side = ops.shape(occupied)[0], 2 * occupied.shape[1]
+        halfway = self.reference_std * (ops.convert_to_tensor(occupied) - 0.5)
+        values = expand_blocks(halfway, (side, side, side))
+        shares = ops.reshape(share, (-1, 1, 1, 1, 1)) * ops.ones_like(values)
+        nothing = ops.zeros((count, self.network.input_shape[1][1]))
+        return with_observation(nothing, ops.concatenate([values, shares], axis=-1))
+
+    # --- Training ----------------------------------------------------------------------------
+
+    def _begin_learning(self, learns: str) -> None:
+        if learns != "odds":
+            raise ValueError(f'denoising.learns must be "odds" here, but it is {learns!r}.')
+        self._samplers.clear()  # their weights are those of now
+
+    def _noised(
+        self, data: Any, noise: keras.random.SeedGenerator, untold: float
+    ) -> tuple[Any, Any, Any, Any]:
+        """Positions on the paths of a batch, the coarser shapes, levels, and the occupancy."""
+        shapes, _ = self.unpacked(data)
+        observed = self.observed_of(shapes)
+        count, half = ops.shape(observed)[0], tuple(side // 2 for side in self.grid)
+        drawn = keras.random.randint((count, 1), 0, len(SHARES), seed=noise)
+        share = ops.take(ops.convert_to_tensor(SHARES, "float32"), drawn)
+        filled = block_means(observed, half) + self.voxel_mean
+        # Means of eight voxels are exact but for the rounding of the mean that is added.
+        is_occupied = filled > ops.reshape(share, (-1, 1, 1, 1, 1)) - 1e-3
+        condition = self._told(ops.cast(is_occupied, "float32"), share)
+        level = draw_levels(self.denoising, count, noise)
+        positions = self.conditional.noised(observed, level, noise)
+        return positions, condition, level, observed + self.voxel_mean
+
+    # --- Saving ------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> dict[str, keras.Model]:
+        """The network that the model is made of, by the name that its preset gives it."""
+        return {"network": self.network}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a preset's config says of the model, beside its network."""
+        return {
+            "voxel_mean": self.voxel_mean,
+            "reference_std": self.reference_std,
+            "sampling": asdict(self.sampling),
+        }
+
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
+        """The model of this network and these settings."""
+        return cls(
+            parts["network"],
+            voxel_mean=settings["voxel_mean"],
+            reference_std=settings["reference_std"],
+            sampling=AnnealingSettings(**settings["sampling"]),
+            seed=settings.get("seed", 0),
+        )
