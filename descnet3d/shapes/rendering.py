@@ -5,9 +5,10 @@ Rays are cast by open3d's `RaycastingScene` (Embree), on the CPU.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,17 +105,20 @@ def render(
         lights = _place_lights(azimuth)
         ground = _light_on_ground(body, camera, lights, side)
         rows, light = _light_on_body(body, camera, lights, side)
+    painted = _linear(paint) * light[:, None]
     if transparent:
-        return _cut_out(rows, _linear(paint) * light[:, None], ground, size)
+        return _cut_out(rows, painted, ground, size)
     picture = _linear(np.array(BACKGROUND)) * ground[:, None]
-    picture[rows] = _linear(paint) * light[:, None]
+    picture[rows] = painted
     return _encode(_reduced(picture, size))
 
 
 def _reduced(samples: np.ndarray, size: int) -> np.ndarray:
     """The means of the samples of each pixel, `[size, size, channels]`."""
-    sides = (size, _SUPERSAMPLING, size, _SUPERSAMPLING, samples.shape[1])
-    return samples.reshape(sides).mean(axis=(1, 3))
+    times = _SUPERSAMPLING
+    samples = samples.reshape(times * size, times * size, -1)
+    parts = [samples[row::times, column::times] for row in range(times) for column in range(times)]
+    return functools.reduce(np.add, parts) / len(parts)
 
 
 def _cut_out(rows: np.ndarray, body: np.ndarray, ground: np.ndarray, size: int) -> np.ndarray:
@@ -221,11 +225,10 @@ class _Body:
     """A surface that rays are cast at."""
 
     def __init__(self, vertices: np.ndarray, triangles: np.ndarray, is_smooth: bool):
-        self._tensor = open3d().core.Tensor
+        self._tensor = open3d().core.Tensor.from_numpy  # which copies nothing
         self._scene = open3d().t.geometry.RaycastingScene()
-        self._scene.add_triangles(
-            self._tensor(vertices.astype(np.float32)), self._tensor(triangles.astype(np.uint32))
-        )
+        corners, faces = vertices.astype(np.float32), triangles.astype(np.uint32)
+        self._scene.add_triangles(self._tensor(corners), self._tensor(faces))
         self._triangles = triangles
         self.low, self.high = vertices.min(axis=0), vertices.max(axis=0)
         first, second, third = (vertices[triangles[:, corner]] for corner in range(3))
@@ -251,40 +254,63 @@ class _Body:
         normals = (1 - second - third) * ends[:, 0] + second * ends[:, 1] + third * ends[:, 2]
         return rows, points, _unit(normals)
 
-    def is_open(self, points: np.ndarray, normals: np.ndarray, directions: np.ndarray):
-        """Where nothing lies in a direction, bool `[directions, points]`; never behind a normal."""
-        is_open = np.zeros((len(directions), len(points)), dtype=bool)
+    def open_to(
+        self, points: np.ndarray, normals: np.ndarray, directions: np.ndarray
+    ) -> Iterator[tuple[int, Any, Any, np.ndarray]]:
+        """Where nothing lies in a direction, which never lies behind a normal.
+
+        Args:
+            points: float32 `[p, 3]`.
+            normals: theirs, of unit length; of cubes best with those of a side together.
+            directions: float32 `[d, 3]`.
+
+        Yields:
+            Of each direction, in order for each point: its index; points that look its way, as a
+            slice or as rows; its product with their normals; and whether they are open to it.
+        """
         origins = points + 1e-2 * normals
         for some, alike in self._facing(normals, directions):
-            rays = np.empty((len(some), len(alike), 6), dtype=np.float32)
+            rays = np.empty((len(some), len(origins[alike]), 6), dtype=np.float32)
             rays[..., :3] = origins[alike]
             rays[..., 3:] = directions[some, None]
             free = ~self._scene.test_occlusions(self._tensor(rays)).numpy()
-            is_open[np.ix_(some, alike)] = free
-        return is_open
+            for index, is_open in zip(some, free, strict=True):
+                if isinstance(alike, slice):  # all have one normal
+                    yield index, alike, directions[index] @ normals[alike.start], is_open
+                else:
+                    yield index, alike, _along(normals[alike], directions[index]), is_open
+
+    def side_of(self, normals: np.ndarray) -> np.ndarray:
+        """A number that is the same for normals of one side of cubes; of other bodies, of all."""
+        if self._vertex_normals is not None:
+            return np.zeros(len(normals), np.int8)
+        return np.round(normals @ np.array([1, 3, 9])).astype(np.int8)
 
     def _facing(
         self, normals: np.ndarray, directions: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[np.ndarray, Any]]:
         """Which directions lie before which normals, in blocks: of cubes, all of a side at once."""
         if self._vertex_normals is not None:
             for index in range(len(directions)):
-                yield np.array([index]), np.flatnonzero(normals @ directions[index] > 0)
+                yield np.array([index]), np.flatnonzero(_along(normals, directions[index]) > 0)
             return
-        sides = np.round(normals @ np.array([1, 3, 9])).astype(np.int8)
-        for side in np.unique(sides):
-            alike = np.flatnonzero(sides == side)
-            facing = np.flatnonzero(directions @ normals[alike[0]] > 0)
-            parts = 1 + len(facing) * len(alike) // _RAYS_AT_ONCE
+        sides = self.side_of(normals)
+        ends = [*np.flatnonzero(np.diff(sides)) + 1, len(sides)]
+        for start, end in zip([0, *ends], ends, strict=False):
+            facing = np.flatnonzero(directions @ normals[start] > 0)
+            parts = 1 + len(facing) * (end - start) // _RAYS_AT_ONCE
             for some in np.array_split(facing, parts):
-                yield some, alike
+                yield some, slice(start, end)
 
 
 def _light_on_body(
     body: _Body, camera: Camera, lights: _Lights, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The samples of the picture that the shape covers, and the light on each."""
-    rows, points, normals = body.hit(_camera_rays(camera, side))
+    seen = _in_sight(camera, body, side)
+    rows, points, normals = body.hit(_camera_rays(camera, side, *seen))
+    across = seen[1].stop - seen[1].start
+    rows = (rows // across + seen[0].start) * side + rows % across + seen[1].start
     samples = _SUPERSAMPLING**2
     sample = rows // side % _SUPERSAMPLING * _SUPERSAMPLING + rows % side % _SUPERSAMPLING
     skies = _sky_directions(samples * _BODY_DIRECTIONS[0]) @ lights.basis
@@ -292,9 +318,10 @@ def _light_on_body(
     light = np.empty(len(rows))
     for index in range(samples):
         part = np.flatnonzero(sample == index)
+        part = part[np.argsort(body.side_of(normals[part]), kind="stable")]
         sky, open_sky = _sky_light(body, points[part], normals[part], skies[index::samples])
         key = _key_light(body, points[part], normals[part], lamps[index::samples])
-        fill = np.clip(normals[part] @ lights.fill, 0, None) * open_sky
+        fill = np.clip(_along(normals[part], lights.fill), 0, None) * open_sky
         light[part] = 0.56 * sky + 0.72 * key + 0.14 * fill
     return rows, light
 
@@ -353,24 +380,41 @@ def _resize(values: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _sky_light(body, points, normals, directions) -> tuple[np.ndarray, np.ndarray]:
+def _sky_light(
+    body: _Body, points: np.ndarray, normals: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The sky's light, 1 on an open face that looks up, and the open share of the half sphere."""
     directions = directions.astype(np.float32)
-    weights = np.clip(directions @ normals.T, 0, None)
     # From below comes what the ground throws back.
-    height = directions[:, 2:]
+    height = directions[:, 2]
     brightness = np.where(height > 0, 0.65 + 0.35 * height, 0.45)
-    is_open = body.is_open(points, normals, directions)
-    total = weights.sum(axis=0)
-    weights *= is_open
+    total, opened, light = np.zeros((3, len(points)), np.float32)
+    for index, alike, slope, is_open in body.open_to(points, normals, directions):
+        total[alike] += slope
+        seen = slope * is_open
+        opened[alike] += seen
+        light[alike] += seen * brightness[index]
     brightest = 0.65 + 0.35 * 2 / 3  # the mean over the half sphere about the zenith
-    return (weights * brightness).sum(axis=0) / total / brightest, weights.sum(axis=0) / total
+    return light / total / brightest, opened / total
 
 
-def _key_light(body, points, normals, directions) -> np.ndarray:
+def _key_light(
+    body: _Body, points: np.ndarray, normals: np.ndarray, directions: np.ndarray
+) -> np.ndarray:
     directions = directions.astype(np.float32)
-    facing = np.clip(normals @ directions.mean(axis=0), 0, None)
-    return facing * body.is_open(points, normals, directions).mean(axis=0)
+    opened = np.zeros(len(points))
+    for _, alike, _, is_open in body.open_to(points, normals, directions):
+        opened[alike] += is_open
+    facing = np.clip(_along(normals, directions.mean(axis=0)), 0, None)
+    return facing * (opened / len(directions))
+
+
+def _along(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The products of vectors `[n, 3]` with one direction.
+
+    Not by `@`: its threads would wait for each other where tiles are drawn side by side.
+    """
+    return np.einsum("ij,j->i", vectors, direction)
 
 
 def _sky_directions(count: int) -> np.ndarray:
@@ -394,14 +438,25 @@ def _lamp_directions(middle: np.ndarray, count: int) -> np.ndarray:
     )
 
 
-def _camera_rays(camera: Camera, side: int) -> np.ndarray:
-    """float32 `[side², 6]`, origins and unit directions, row by row from the top left."""
+def _in_sight(camera: Camera, body: _Body, side: int) -> tuple[slice, slice]:
+    """Which rows and columns of a picture may show the surface: those of the box around it."""
+    corners = np.stack(np.meshgrid(*np.stack([body.low, body.high], axis=1)), axis=-1)
+    right, up, away = camera.axes @ (corners.reshape(-1, 3) - camera.position).T
+    places = side * (0.5 + camera.focal * np.stack([-up, right]) / away)
+    first = np.clip(np.floor(places.min(axis=1)) - 1, 0, side).astype(int)
+    last = np.clip(np.ceil(places.max(axis=1)) + 1, 0, side).astype(int)
+    return slice(first[0], last[0]), slice(first[1], last[1])
+
+
+def _camera_rays(
+    camera: Camera, side: int, rows: slice = slice(None), columns: slice = slice(None)
+) -> np.ndarray:
+    """float32 `[r, 6]`, origins and unit directions, row by row from the top left."""
     offsets = ((np.arange(side) + 0.5) / side - 0.5).astype(np.float32)
+    down, across = offsets[rows, None, None], offsets[None, columns, None]
     right, up, away = camera.axes.astype(np.float32)
-    directions = (
-        offsets[None, :, None] * right - offsets[:, None, None] * up + camera.focal * away
-    ).reshape(-1, 3)
-    rays = np.empty((side * side, 6), dtype=np.float32)
+    directions = (across * right - down * up + camera.focal * away).reshape(-1, 3)
+    rays = np.empty((len(directions), 6), dtype=np.float32)
     rays[:, :3] = camera.position
     rays[:, 3:] = _unit(directions)
     return rays
