@@ -224,6 +224,36 @@ def on_grid(network: keras.Model, size: int) -> keras.Model:
     return same
 
 
+def of_no_place(network: keras.Model, size: int) -> keras.Model:
+    """A network of surfaces that begins with what another one knows of no place and no category.
+
+    Args:
+        network: as `conditional` builds it.
+        size: the side of the grid, in voxels.
+
+    Returns:
+        One with `code=0` and `observed=True`. Biases that differ from place to place become their
+        mean; of what the other one has not, it knows nothing yet.
+    """
+    kept = {**_sizes_of(network), "conditions": 1, "code": 0, "observed": True}
+    free = conditional(size, **kept)
+    names = {layer.name for layer in network.layers}
+    for layer in free.layers:
+        theirs = network.get_layer(layer.name).variables if layer.name in names else ()
+        for ours, value in zip(layer.variables, map(ops.convert_to_numpy, theirs), strict=False):
+            if layer.name == "condition_embedding":
+                ours.assign(ops.zeros_like(ours))
+            elif ours.shape == value.shape:
+                ours.assign(value)
+            elif ours.shape == value.shape[1:]:
+                ours.assign(value.mean(axis=0))
+    drive = network.get_layer("patch_drive")
+    if drive.bias_axes:  # which the condition of patches has as well
+        bias = free.get_layer("patch_condition").bias
+        bias.assign_add(ops.mean(drive.bias, axis=0))
+    return free
+
+
 def _sizes_of(network: keras.Model) -> dict[str, Any]:
     """The arguments that `conditional` built a network with, but for its grid."""
     names = {layer.name for layer in network.layers}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Self
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from descnet3d.arguments import require_positive_integer
-from descnet3d.energy.annealing import AnnealedSampler, draw_levels
+from descnet3d.energy.annealing import AnnealedSampler, draw_levels, signal_of
 from descnet3d.energy.composition import Composition, with_observation
 from descnet3d.energy.conditional_energy import ConditionalEnergy, is_told_observations
 from descnet3d.energy.constraints import block_means, expand_blocks
@@ -72,7 +73,30 @@ class SurfaceDescriptor(DenoisingModel):
         self.sampling_noise = keras.random.SeedGenerator(seed)
         self.conditional = ConditionalEnergy(network, None, self.reference_std)
         self.cross_entropy = self.conditional.cross_entropy
-        self._samplers: dict[int, AnnealedSampler] = {}
+        self._sampled: dict[int, tuple[keras.Model, AnnealedSampler]] = {}
+
+    def energy(self, shapes: Any, batch_size: int = 32, *, block_share: float = 0.5) -> np.ndarray:
+        """E(Y | Y half as fine) of each shape at the last noise level: the lower, the likelier.
+
+        Args:
+            shapes: occupancy in [0, 1], `[n, D, H, W]`, on the model's grid.
+            batch_size: shapes at a time.
+            block_share: as in `refine`.
+
+        Returns:
+            A float32 array `[n]`.
+
+        Raises:
+            ValueError: when the shapes are not occupancy on the model's grid.
+        """
+
+        def energies(positions: Any) -> Any:
+            ones = ops.ones((len(positions), 1))
+            told = self._told(self._occupied(positions, block_share * ones), block_share * ones)
+            level = self.sampling.last_level
+            return self.conditional.energy_of(signal_of(level) * positions, told, level * ones)
+
+        return self._in_batches(energies, shapes, batch_size)
 
     def refine(
         self,
@@ -80,6 +104,7 @@ class SurfaceDescriptor(DenoisingModel):
         size: int | None = None,
         *,
         block_share: float = 0.5,
+        strength: float = 0.5,
         seed: int | None = None,
         num_steps: int | None = None,
         batch_size: int | None = None,
@@ -94,6 +119,8 @@ class SurfaceDescriptor(DenoisingModel):
             block_share: from which share of its eight voxels on a block counts as occupied: 0.5
                 keeps the volume; 0.125 is for shapes whose every voxel that is touched is occupied,
                 which become thinner.
+            strength: what is added to the log odds of a voxel to be as its block is, so that faces
+                which may as well lie here as there stay where they were; 0 adds nothing.
             seed: of the noise; the same seed gives the same shapes on the same backend and
                 machine.
             num_steps: levels a round, instead of `sampling.reconstruction_steps`.
@@ -111,10 +138,13 @@ class SurfaceDescriptor(DenoisingModel):
         rounds = self.rounds_to(fine.shape[1:], size)
         if not 0 < block_share <= 1:
             raise ValueError(f"block_share must lie in (0, 1], but it is {block_share!r}.")
+        if not 0 <= strength < math.inf:
+            raise ValueError(f"strength must be 0 or more and finite, but it is {strength!r}.")
         if batch_size is not None:
             require_positive_integer("batch_size", batch_size)
         for _ in range(rounds):
-            fine = self._twice_as_fine(fine, block_share, seed, num_steps, batch_size, progress)
+            say = (block_share, strength)
+            fine = self._twice_as_fine(fine, say, seed, num_steps, batch_size, progress)
         return fine
 
     def rounds_to(self, grid: tuple[int, ...], size: int | None) -> int:
@@ -145,7 +175,7 @@ class SurfaceDescriptor(DenoisingModel):
     def _twice_as_fine(
         self,
         coarse: np.ndarray,
-        share: float,
+        say: tuple[float, float],
         seed: int | None,
         num_steps: int | None,
         batch_size: int | None,
@@ -153,7 +183,10 @@ class SurfaceDescriptor(DenoisingModel):
     ) -> np.ndarray:
         count, side = len(coarse), 2 * coarse.shape[1]
         occupied = (coarse > 0.5).astype(np.float32)[..., None]
+        share, strength = say
         told = self._told(occupied, np.full((count, 1), share, np.float32))
+        alike = expand_blocks(ops.convert_to_tensor(2.0 * strength * (occupied - 0.5)), (side,) * 3)
+        told = told._replace(told=ops.cast(alike, "float32"))
         at_once = batch_size or max(1, min(32, 2**20 // side**3))
         positions = self._sampler(side).sample(
             count,
@@ -168,16 +201,24 @@ class SurfaceDescriptor(DenoisingModel):
 
     def _sampler(self, side: int) -> AnnealedSampler:
         """What samples on grids of a side, with the weights as they are now."""
-        if side not in self._samplers:
+        if side not in self._sampled:
             network = on_grid(self.network, side)
             conditional = ConditionalEnergy(network, None, self.reference_std)
-            self._samplers[side] = AnnealedSampler(
-                {"energy": conditional.drawn_by_energy, "odds": conditional.drawn_by_odds},
-                (side, side, side),
-                self.reference_std,
-                self.sampling_noise,
-            )
-        return self._samplers[side]
+            draws = {"energy": conditional.drawn_by_energy, "odds": conditional.drawn_by_odds}
+            grid, std = (side, side, side), self.reference_std
+            sampler = AnnealedSampler(draws, grid, std, self.sampling_noise)
+            self._sampled[side] = network, sampler
+        network, sampler = self._sampled[side]
+        for ours, theirs in zip(network.variables, self.network.variables, strict=True):
+            ours.assign(theirs)
+        return sampler
+
+    def _occupied(self, positions: Any, share: Any) -> Any:
+        """Which blocks of shapes in model space are occupied, 0 and 1, `[n, d, d, d, 1]`."""
+        half = tuple(side // 2 for side in self.grid)
+        filled = block_means(positions, half) + self.voxel_mean
+        # Means of eight voxels are exact but for the rounding of the mean that is added.
+        return ops.cast(filled > ops.reshape(share, (-1, 1, 1, 1, 1)) - 1e-3, "float32")
 
     def _told(self, occupied: Any, share: Any) -> Composition:
         """What the network is told: which blocks are occupied, and from which share on.
@@ -201,7 +242,6 @@ class SurfaceDescriptor(DenoisingModel):
     def _begin_learning(self, learns: str) -> None:
         if learns != "odds":
             raise ValueError(f'denoising.learns must be "odds" here, but it is {learns!r}.')
-        self._samplers.clear()  # their weights are those of now
 
     def _noised(
         self, data: Any, noise: keras.random.SeedGenerator, untold: float
@@ -209,13 +249,10 @@ class SurfaceDescriptor(DenoisingModel):
         """Positions on the paths of a batch, the coarser shapes, levels, and the occupancy."""
         shapes, _ = self.unpacked(data)
         observed = self.observed_of(shapes)
-        count, half = ops.shape(observed)[0], tuple(side // 2 for side in self.grid)
+        count = ops.shape(observed)[0]
         drawn = keras.random.randint((count, 1), 0, len(SHARES), seed=noise)
         share = ops.take(ops.convert_to_tensor(SHARES, "float32"), drawn)
-        filled = block_means(observed, half) + self.voxel_mean
-        # Means of eight voxels are exact but for the rounding of the mean that is added.
-        is_occupied = filled > ops.reshape(share, (-1, 1, 1, 1, 1)) - 1e-3
-        condition = self._told(ops.cast(is_occupied, "float32"), share)
+        condition = self._told(self._occupied(observed, share), share)
         level = draw_levels(self.denoising, count, noise)
         positions = self.conditional.noised(observed, level, noise)
         return positions, condition, level, observed + self.voxel_mean

@@ -136,6 +136,8 @@ def _start_of(recipe: Recipe) -> dict[str, Any]:
     """What `train` begins with: the network of the recipe's start, or all of an annealed one."""
     if recipe.start is None:
         return {}
+    if recipe.task == "refinement":
+        return {"start": _surfaces_start(recipe.start)}
     start = presets.load_descriptor(recipe.start)
     if recipe.denoising.steps and not isinstance(start, AnnealedDescriptor):
         raise ValueError(
@@ -148,6 +150,16 @@ def _start_of(recipe: Recipe) -> dict[str, Any]:
             f"{start.reference_std}; give the recipe the same."
         )
     return {"start": start} if isinstance(start, AnnealedDescriptor) else {"network": start.network}
+
+
+def _surfaces_start(name: str) -> AnnealedDescriptor | SurfaceDescriptor:
+    start: Any = presets.load(name)
+    if not isinstance(start, AnnealedDescriptor | SurfaceDescriptor):
+        raise ValueError(
+            f"start={name!r} is a {type(start).__name__}: surfaces begin with an annealed "
+            "descriptor, or with one of surfaces."
+        )
+    return start
 
 
 def _drawing(recipe: Recipe, shapes: np.ndarray, labels: np.ndarray | None) -> Callable[..., None]:

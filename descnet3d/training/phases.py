@@ -16,7 +16,7 @@ from descnet3d.evaluation.pieces import raggedness
 from descnet3d.models import generators, networks
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.autoencoder import Autoencoder
-from descnet3d.models.conditional_network import conditional
+from descnet3d.models.conditional_network import conditional, of_no_place
 from descnet3d.models.cooperative import CooperativeNet, Teaching
 from descnet3d.models.denoising import DenoisingModel
 from descnet3d.models.descriptor import DescriptorNet
@@ -137,10 +137,16 @@ def annealed_plan(
     ]
 
 
-def surface_plan(shapes: np.ndarray, recipe: Recipe) -> tuple[SurfaceDescriptor, list[Phase]]:
-    """A descriptor of surfaces, and its one phase."""
+def surface_plan(
+    shapes: np.ndarray, recipe: Recipe, start: AnnealedDescriptor | SurfaceDescriptor | None
+) -> tuple[SurfaceDescriptor, list[Phase]]:
+    """A descriptor of surfaces, which may begin with what another one knows, and its one phase."""
     keras.utils.set_random_seed(recipe.seed)
-    network = conditional(shapes.shape[1], **ANNEALED[recipe.network])
+    if start is None:
+        network = conditional(shapes.shape[1], **ANNEALED[recipe.network])
+    else:
+        drawing = start.parts.get("field", start.network)
+        network = of_no_place(drawing, shapes.shape[1])
     model = SurfaceDescriptor(network, sampling=recipe.annealing, seed=recipe.seed)
     return model, [_denoising(model, recipe)]
 

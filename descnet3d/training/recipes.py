@@ -94,14 +94,7 @@ class Cooperation(Schedule):
 ANNEALED: dict[str, dict[str, Any]] = {
     "conditional": {},
     "conditional_patches": {"voxels": 0},
-    "surfaces": {
-        "conditions": 1,
-        "code": 0,
-        "width": 64,
-        "hidden": 128,
-        "mirrored": False,
-        "observed": True,
-    },
+    "surfaces": {"conditions": 1, "code": 0, "observed": True},
 }
 
 

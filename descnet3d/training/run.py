@@ -20,6 +20,7 @@ from descnet3d.files import replacing, telling_of_full_disks
 from descnet3d.models.annealed import AnnealedDescriptor
 from descnet3d.models.saving import SavedModel
 from descnet3d.models.shape_model import ShapeModel
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.shapes.occupancy import as_occupancy
 from descnet3d.training.checkpoints import (
     CheckpointError,
@@ -60,7 +61,7 @@ def train(
     folder: str | Path,
     *,
     network: keras.Model | None = None,
-    start: AnnealedDescriptor | None = None,
+    start: AnnealedDescriptor | SurfaceDescriptor | None = None,
     labels: np.ndarray | None = None,
     classes: Sequence[str] = (),
     callbacks: Callable[[str, int, int], list[keras.callbacks.Callback]] | None = None,
@@ -76,7 +77,7 @@ def train(
         recipe: the run's settings.
         folder: where its checkpoints live: `recipe.json`, and one `.npz` a phase.
         network: f(Y; θ), instead of the one that the recipe names.
-        start: the model to go on with, where an annealed descriptor is trained.
+        start: the model to go on with, where an annealed descriptor or one of surfaces is trained.
         labels: where a classifier or an annealed descriptor is trained, integers `[n]`, an index
             into `classes` for each.
         classes: the names of the categories, likewise.
@@ -102,8 +103,9 @@ def train(
     if recipe.task == "classification":
         model, phases = classifier_plan(shapes, own, labels, classes)
     elif recipe.task == "refinement":
-        model, phases = surface_plan(shapes, own)
+        model, phases = surface_plan(shapes, own, start)
     elif recipe.denoising.steps or start is not None:
+        assert not isinstance(start, SurfaceDescriptor)  # Recipe refuses it
         model, phases = annealed_plan(shapes, own, labels, classes, start)
     else:
         model, phases = descriptor_plan(shapes, own, network)

@@ -173,6 +173,15 @@ _OBSERVING = (
 def _energy_lines(model: dict[str, Any]) -> list[str]:
     if "sampling" not in model or "pooling" in model:
         return []
+    if model.get("class") == "SurfaceDescriptor":
+        return [
+            "- Energy E(Y | a coarser shape, level) = ‖Y‖²/2s² - f, on occupancy minus "
+            f"{model['voxel_mean']:.4g}, at every noise-to-signal level; no weight belongs to a "
+            "category or to a place, so that it refines shapes on grids of any size.",
+            "- Refinement: twice as fine a round, by annealed Langevin dynamics on "
+            "{reconstruction_steps} levels from {first_level} to {last_level}, with all of the "
+            "noise drawn anew; shapes are drawn by the {draw}.".format(**model["sampling"]),
+        ]
     if "first_level" in model["sampling"]:
         drawing = model.get("field") or model["network"]
         told = len(drawing.get("config", {}).get("input_layers", ())) > 3

@@ -155,7 +155,7 @@ def _solved(
 ) -> list[Shape]:
     from descnet3d.shapes import blocks
 
-    model = presets.load_descriptor(zoo / preset.id)
+    model: Any = presets.load(zoo / preset.id)  # which may refine, and is no descriptor of wholes
     truth = presets.load_descriptor(zoo / source.id).synthesize(count, seed=0)
     if truth.shape[1:] != model.grid:
         truth = blocks.spread(truth, model.grid)  # what is posed of it is as fine as before

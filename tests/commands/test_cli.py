@@ -138,6 +138,19 @@ def test_the_seed_and_the_number_of_steps_reach_the_model(preset):
     assert np.abs(made[""] - made["--steps=3"]).max() > 0.01
 
 
+def test_a_size_is_what_the_shipped_surfaces_refine_to(preset, capsys):
+    assert cli.main(["synthesize", preset, "--num=2", "--size=32", "--out=fine.npy"]) == 0
+    made = np.load("fine.npy", allow_pickle=False)
+    coarse = descnet3d.load(preset).synthesize(2, seed=0)
+    surfaces = descnet3d.load("modelnet10", task="refinement")
+    np.testing.assert_allclose(made, surfaces.refine(coarse, 32, seed=0), atol=1e-4)
+    assert made.shape == (2, 32, 32, 32)
+    capsys.readouterr()
+    assert cli.main(["synthesize", preset, "--num=2", "--size=24", "--out=bad.npy"]) == 2
+    assert "--size must be 16, 32 or another doubling of the shapes' side, 8" in one_line(capsys)
+    assert not os.path.exists("bad.npy")
+
+
 def test_a_sheet_is_a_picture_that_labels_make_taller(preset, capsys):
     assert cli.main(["synthesize", preset, "--num=2", "--steps=2", "--out=plain.png"]) == 0
     assert cli.main(["synthesize", preset, "--num=2", "--steps=2", "--out=s.webp", "--labels"]) == 0

@@ -25,6 +25,7 @@ from descnet3d.models.cooperative import CooperativeNet
 from descnet3d.models.descriptor import DescriptorNet
 from descnet3d.models.shape_model import ShapeModel
 from descnet3d.models.supervised_classifier import SupervisedClassifier
+from descnet3d.models.surface_descriptor import SurfaceDescriptor
 from descnet3d.models.teaching import Teaching
 
 LANGEVIN = LangevinSettings(num_steps=2, step_size=0.05, initial_std=0.4)
@@ -131,6 +132,14 @@ def annealed_energy() -> Example:
     return annealed("energy")
 
 
+def surfaces() -> Example:
+    keras.utils.set_random_seed(0)
+    network = small_conditional(16, conditions=1, code=0, mirrored=False, observed=True)
+    model = SurfaceDescriptor(network, sampling=AnnealingSettings(first_level=9.0), seed=5)
+    model.compile(optimizer(), denoising=Denoising("odds", 2.0, 1.0, 0.3))
+    return Example(model, boxes(side=16))
+
+
 def classifier() -> Example:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 8, 1))
@@ -144,5 +153,5 @@ def classifier() -> Example:
 
 EVERY = (
     likelihood, recovery, super_resolution, cooperative, autoencoder, annealed, annealed_energy,
-    classifier,
+    surfaces, classifier,
 )  # fmt: skip
