@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a voxel archive with the official split")
     parser.add_argument("--fine", help="another, of shapes on a finer grid")
     parser.add_argument("--model", default="refinement_modelnet10_32")
+    parser.add_argument("--categories", nargs="+", help="of the archive; all if absent")
     parser.add_argument("--shapes", type=int, help="test shapes of each category; all if absent")
     parser.add_argument("--sizes", type=int, nargs="*", default=(64, 128), help="to be timed")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,8 +79,10 @@ def main() -> None:
     for path in filter(None, (options.data, options.fine)):
         archive = read_archive(path)
         shapes, rows = archive.occupancy, {}
-        for category in archive.classes:
+        for category in options.categories or archive.classes:
             own = archive.labels == archive.classes.index(category)
+            if not own.any():
+                continue
             training = shapes[own & ~archive.is_test][:100]
             test = shapes[own & archive.is_test][: options.shapes]
             for share in SHARES:

@@ -64,7 +64,7 @@ def wheel(built):
 
 def embedded_presets():
     """What `load` gives for each category on 32³, but for generators, and what judges shapes."""
-    tasks = ("synthesis", "recovery", "super_resolution")
+    tasks = ("synthesis", "recovery", "super_resolution", "refinement")
     named = [
         preset.id
         for preset in presets.list_presets()
