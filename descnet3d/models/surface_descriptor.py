@@ -10,6 +10,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 from keras import ops
+from scipy import ndimage
 
 from descnet3d.arguments import require_positive_integer
 from descnet3d.energy.annealing import AnnealedSampler, draw_levels, signal_of
@@ -120,7 +121,8 @@ class SurfaceDescriptor(DenoisingModel):
                 keeps the volume; 0.125 is for shapes whose every voxel that is touched is occupied,
                 which become thinner.
             strength: what is added to the log odds of a voxel to be as its block is, so that faces
-                which may as well lie here as there stay where they were; 0 adds nothing.
+                which may as well lie here as there stay where they were; 0 adds nothing. Where all
+                neighbours of a block are as it is, so are its voxels.
             seed: of the noise; the same seed gives the same shapes on the same backend and
                 machine.
             num_steps: levels a round, instead of `sampling.reconstruction_steps`.
@@ -185,8 +187,8 @@ class SurfaceDescriptor(DenoisingModel):
         occupied = (coarse > 0.5).astype(np.float32)[..., None]
         share, strength = say
         told = self._told(occupied, np.full((count, 1), share, np.float32))
-        alike = expand_blocks(ops.convert_to_tensor(2.0 * strength * (occupied - 0.5)), (side,) * 3)
-        told = told._replace(told=ops.cast(alike, "float32"))
+        alike = expand_blocks(ops.convert_to_tensor(_likely(occupied, strength)), (side,) * 3)
+        told = told._replace(told=alike)
         at_once = batch_size or max(1, min(32, 2**20 // side**3))
         positions = self._sampler(side).sample(
             count,
@@ -283,3 +285,20 @@ class SurfaceDescriptor(DenoisingModel):
             sampling=AnnealingSettings(**settings["sampling"]),
             seed=settings.get("seed", 0),
         )
+
+
+def _likely(occupied: np.ndarray, strength: float) -> np.ndarray:
+    """The log odds that the voxels of a block are told.
+
+    Those of blocks whose neighbours are as they are leave no doubt, so that nothing floats where a
+    coarser shape is empty all around.
+
+    Args:
+        occupied: 0 and 1, `[n, d, d, d, 1]`.
+        strength: what the others are told.
+    """
+    near = (1, 3, 3, 3, 1)
+    empty = ndimage.maximum_filter(occupied, near, mode="nearest") == 0
+    full = ndimage.minimum_filter(occupied, near, mode="nearest") == 1
+    told = strength * (2.0 * occupied - 1.0)
+    return np.select([empty, full], [-np.inf, np.inf], told).astype(np.float32)

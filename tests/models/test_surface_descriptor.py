@@ -154,6 +154,17 @@ def test_told_strongly_enough_a_shape_stays_as_it_is():
     np.testing.assert_array_equal(found, np.kron(coarse, np.ones((1, 2, 2, 2))) > 0.5)
 
 
+def test_nothing_floats_where_all_around_is_empty():
+    coarse = np.zeros((1, 12, 12, 12), np.float32)
+    coarse[:, 1:5, 1:5, 1:5] = 1
+    found = small_model().refine(coarse, seed=0, strength=0.0)[0]
+    assert found.max() > 0  # an untrained network draws what it likes
+    far = np.ones((24,) * 3, bool)
+    far[:12, :12, :12] = False  # a block away from what is occupied
+    assert found[far].max() == 0
+    assert found[4:8, 4:8, 4:8].min() == 1  # the inner blocks
+
+
 def test_refuses_networks_that_are_told_nothing():
     with pytest.raises(ValueError, match="observed=True"):
         SurfaceDescriptor(conditional(8, conditions=1, code=0, mirrored=False))
