@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from descnet3d.datasets.archives import VoxelArchive
-from descnet3d.energy.tasks import Condition, condition_of
+from descnet3d.energy.tasks import Condition, Refinement, condition_of, task_of
 from descnet3d.evaluation import classification, reconstruction
 from descnet3d.evaluation.cooperation import evaluate_cooperation
 from descnet3d.evaluation.model_sheets import SHEET_COLUMNS, save_judged, save_model_sheet
@@ -120,13 +120,18 @@ def _ask(
     progress: bool,
 ) -> Finding:
     """What an energy does on a condition, or without any."""
+    if isinstance(model, SurfaceDescriptor) != isinstance(condition, Refinement):
+        asked = "synthesis" if condition is None else task_of(condition).name
+        raise ValueError(
+            f"{type(model).__name__} cannot be asked for {asked}: refinement, and "
+            "nothing else, is what SurfaceDescriptor does."
+        )
     category = category or str(model.preset.get("category", ""))
     of_all = category == model.preset.get("category") and model.preset.get("categories")
     if condition is not None:
         of = None if of_all else category
         return _reconstruct(model, condition, archive, of, seed, progress)
-    if isinstance(model, SurfaceDescriptor):
-        raise ValueError("a SurfaceDescriptor refines shapes, and cannot be asked anything else.")
+    assert not isinstance(model, SurfaceDescriptor)
     classifier = presets.reference_classifier(archive.classes, model.grid)
     reference = Reference(archive, None if of_all else category, classifier)
     if isinstance(model, CooperativeNet):

@@ -68,6 +68,8 @@ class SurfaceDescriptor(DenoisingModel):
         )
         if not is_told_observations(network):
             raise ValueError("network must be told observations: conditional(observed=True).")
+        if any(layer.name == "code_2" for layer in network.layers):
+            raise ValueError("network must have no weights that belong to places: code=0.")
         self.network = network
         self.reference_std = float(reference_std)
         self.sampling = sampling or AnnealingSettings()

@@ -165,7 +165,9 @@ def test_nothing_floats_where_all_around_is_empty():
     assert found[4:8, 4:8, 4:8].min() == 1  # the inner blocks
 
 
-def test_refuses_networks_that_are_told_nothing():
+def test_refuses_networks_that_are_told_nothing_or_belong_to_a_grid():
+    with pytest.raises(ValueError, match="code=0"):
+        SurfaceDescriptor(small_network(code=6))
     with pytest.raises(ValueError, match="observed=True"):
         SurfaceDescriptor(conditional(8, conditions=1, code=0, mirrored=False))
     with pytest.raises(ValueError, match='must be "odds"'):
