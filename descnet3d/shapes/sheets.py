@@ -15,17 +15,9 @@ import numpy as np
 
 from descnet3d import files
 from descnet3d.progress import bar
+from descnet3d.shapes.camera import Camera, place_camera
 from descnet3d.shapes.occupancy import as_occupancy
-from descnet3d.shapes.rendering import (
-    AZIMUTH,
-    BACKGROUND,
-    COLOR,
-    ELEVATION,
-    Camera,
-    common_span,
-    place_camera,
-    render,
-)
+from descnet3d.shapes.rendering import AZIMUTH, BACKGROUND, COLOR, ELEVATION, common_span, render
 from descnet3d.shapes.surfaces import check_options
 from descnet3d.startup import available_cores
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from descnet3d.datasets.archives import read_archive
-from descnet3d.shapes.rendering import AZIMUTH, ELEVATION, place_camera, render
+from descnet3d.shapes.camera import place_camera
+from descnet3d.shapes.rendering import AZIMUTH, ELEVATION, render
 
 BACKGROUND = 250
 
