@@ -13,9 +13,9 @@ the memory of shapes on larger grids.
 import argparse
 import resource
 import time
-from dataclasses import replace
 
 import numpy as np
+from reconstruction import first_drawing  # the script beside this one
 
 import descnet3d
 from descnet3d.datasets.archives import read_archive
@@ -38,16 +38,6 @@ def best_cut(condition: Refinement, training: np.ndarray) -> float:
     found = trilinear_upscaling(problem, training)
     each = [score((found > cut).astype(np.float32), problem).iou for cut in CUTS]
     return float(CUTS[np.argmax(each)])
-
-
-def first_drawing(model, condition: Refinement, problem, seed: int) -> np.ndarray:
-    """What the odds say of pure noise and the coarser shape."""
-    schedule = model.sampling
-    model.sampling = replace(schedule, last_level=schedule.first_level, reconstruction_steps=1)
-    try:
-        return solve(model, condition, problem, seed=seed)
-    finally:
-        model.sampling = schedule
 
 
 def measured(model, condition: Refinement, training, test, seed: int) -> list[float]:

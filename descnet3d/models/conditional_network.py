@@ -69,8 +69,9 @@ def conditional(
         context: filters, 3 patches wide, that see each patch among its neighbours.
         hidden: hidden responses of a patch.
         channels: numbers that each patch gives to the code and gets from it.
-        code: the length of the code; with 0 there is none, and no number that belongs to a place:
-            the same weights draw on a grid of any size, and see what is near.
+        code: the length of the code; with 0 there is none, and no weight that belongs to a place:
+            the same weights draw on a grid of any size, and see what is near and, where it is
+            `mirrored`, what is at mirrored places.
         blocks: how many blocks follow the code.
         told: the length of what condition and level become.
         cells: responses of a cell of 2³ voxels.
@@ -238,7 +239,7 @@ def of_no_place(network: keras.Model, size: int) -> keras.Model:
     kept = {**_sizes_of(network), "conditions": 1, "code": 0, "observed": True}
     free = conditional(size, **kept)
     names = {layer.name for layer in network.layers}
-    for layer in free.layers:
+    for layer in free.layers:  # the other one's drive has biases, which come below
         theirs = network.get_layer(layer.name).variables if layer.name in names else ()
         for ours, value in zip(layer.variables, map(ops.convert_to_numpy, theirs), strict=False):
             if layer.name == "condition_embedding":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -19,11 +18,12 @@ from descnet3d.models import networks
 from descnet3d.models.energy_based import EnergyBasedModel
 from descnet3d.models.features import PooledResponses
 from descnet3d.models.learning import EnergyLearning, default_objectives
+from descnet3d.models.one_network import OfOneNetwork
 from descnet3d.models.spectral import spectral
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class DescriptorNet(EnergyBasedModel):
+class DescriptorNet(OfOneNetwork, EnergyBasedModel):
     """An energy-based model of shapes, p(Y; θ) ∝ exp(f(Y; θ)) p₀(Y), with p₀ = N(0, s²) (eq. 1).
 
     Occupancy comes in and goes out. Inside, in model space, Y is the occupancy minus `voxel_mean`,
@@ -45,6 +45,7 @@ class DescriptorNet(EnergyBasedModel):
     """
 
     preset_class = "DescriptorNet"
+    sampling_settings = LangevinSettings
     chain_starts: tuple[str, ...] = ("persistent", "noise", "data")
 
     def __init__(
@@ -90,31 +91,6 @@ class DescriptorNet(EnergyBasedModel):
         positions = self.to_model_space(occupancy)
         score = _numbers(self.network(positions, training=False))
         return self.reference_energy_of(positions) - score
-
-    @property
-    def parts(self) -> dict[str, keras.Model]:
-        """The networks that the model is made of, by the names that its preset gives them."""
-        return {"network": self.network}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a preset's config says of the model, beside its networks."""
-        return {
-            "voxel_mean": self.voxel_mean,
-            "reference_std": self.reference_std,
-            "sampling": asdict(self.sampling),
-        }
-
-    @classmethod
-    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
-        """The model of this network and these settings."""
-        return cls(
-            parts["network"],
-            voxel_mean=settings["voxel_mean"],
-            reference_std=settings["reference_std"],
-            sampling=LangevinSettings(**settings["sampling"]),
-            seed=settings.get("seed", 0),
-        )
 
     def compile(
         self,

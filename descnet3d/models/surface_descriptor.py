@@ -1,11 +1,9 @@
-"""A descriptor of surfaces, of no category and no place: E(Y | a coarser shape, level)."""
+"""A descriptor of surfaces, on grids of any size: E(Y | a coarser shape, level)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,21 +18,25 @@ from descnet3d.energy.constraints import block_means, expand_blocks
 from descnet3d.energy.settings import AnnealingSettings
 from descnet3d.models.conditional_network import on_grid
 from descnet3d.models.denoising import DenoisingModel
+from descnet3d.models.one_network import OfOneNetwork
 from descnet3d.shapes.occupancy import as_occupancy
 
 # From how many of its eight voxels on a block counts as occupied, in training; nobody knows it of a
 # shape that comes from elsewhere, so that the network is told.
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1 / 2)
+_VOXELS = 2**20  # that chains have at a time: 32 shapes of 32³
+_MOST_TOLD = 2**25  # voxels that are told at a time: 16 shapes of 128³, 400 MB
 
 
 @keras.saving.register_keras_serializable("descnet3d")
-class SurfaceDescriptor(DenoisingModel):
+class SurfaceDescriptor(OfOneNetwork, DenoisingModel):
     """An energy of fine shapes whose blocks of 2³ voxels are occupied as a coarser shape says.
 
     Which blocks are occupied, and from which share of its voxels on a block counts as occupied, is
-    told to the network as an observation of each voxel. Nothing in it belongs to a category or to a
-    place in the grid: trained on pieces of shapes, it refines shapes of any kind on grids of any
-    size, again and again.
+    told to the network as an observation of each voxel. No weight belongs to a category or to a
+    place in the grid, so that it refines shapes of any kind on grids of any size, again and again.
+    Where the network is `mirrored`, each place is seen beside its mirrored ones about the middle of
+    the grid, so that symmetric shapes should stand there.
 
     Args:
         network: f, as `models.conditional_network.conditional` builds it with `code=0` and
@@ -49,6 +51,7 @@ class SurfaceDescriptor(DenoisingModel):
     """
 
     preset_class = "SurfaceDescriptor"
+    sampling_settings = AnnealingSettings
     is_told_observations = True
 
     def __init__(
@@ -128,7 +131,8 @@ class SurfaceDescriptor(DenoisingModel):
             seed: of the noise; the same seed gives the same shapes on the same backend and
                 machine.
             num_steps: levels a round, instead of `sampling.reconstruction_steps`.
-            batch_size: shapes at a time; as many as 32 of 32³ where it is not given.
+            batch_size: shapes at a time; as many as 32 of 32³ where it is not given. Another size
+                gives other shapes.
             progress: whether to show a progress bar of each round.
 
         Returns:
@@ -146,9 +150,23 @@ class SurfaceDescriptor(DenoisingModel):
             raise ValueError(f"strength must be 0 or more and finite, but it is {strength!r}.")
         if batch_size is not None:
             require_positive_integer("batch_size", batch_size)
+        how = {"num_steps": num_steps, "progress": progress}
         for _ in range(rounds):
-            say = (block_share, strength)
-            fine = self._twice_as_fine(fine, say, seed, num_steps, batch_size, progress)
+            side = 2 * fine.shape[1]
+            how["batch_size"] = batch_size or max(1, min(32, _VOXELS // side**3))
+            # What is told of many large shapes would fill the memory.
+            at_once = max(1, _MOST_TOLD // side**3)
+            fine = np.concatenate(
+                [
+                    self._twice_as_fine(
+                        fine[start : start + at_once],
+                        block_share,
+                        strength,
+                        {**how, "seed": _seed_from(seed, start)},
+                    )
+                    for start in range(0, len(fine), at_once)
+                ]
+            )
         return fine
 
     def rounds_to(self, grid: tuple[int, ...], size: int | None) -> int:
@@ -177,30 +195,15 @@ class SurfaceDescriptor(DenoisingModel):
         return round(self.network.get_layer("patches").output.shape[-1] ** (1 / 3))
 
     def _twice_as_fine(
-        self,
-        coarse: np.ndarray,
-        say: tuple[float, float],
-        seed: int | None,
-        num_steps: int | None,
-        batch_size: int | None,
-        progress: bool,
+        self, coarse: np.ndarray, block_share: float, strength: float, how: dict[str, Any]
     ) -> np.ndarray:
+        """One round, `[n, d, d, d]` to `[n, 2d, 2d, 2d]`; `how` as the sampler takes it."""
         count, side = len(coarse), 2 * coarse.shape[1]
         occupied = (coarse > 0.5).astype(np.float32)[..., None]
-        share, strength = say
-        told = self._told(occupied, np.full((count, 1), share, np.float32))
+        told = self._told(occupied, np.full((count, 1), block_share, np.float32))
         alike = expand_blocks(ops.convert_to_tensor(_likely(occupied, strength)), (side,) * 3)
-        told = told._replace(told=alike)
-        at_once = batch_size or max(1, min(32, 2**20 // side**3))
-        positions = self._sampler(side).sample(
-            count,
-            self.sampling.reconstructing(sampled=False),
-            seed,
-            num_steps,
-            at_once,
-            progress,
-            condition=told,
-        )
+        settings, told = self.sampling.reconstructing(sampled=False), told._replace(told=alike)
+        positions = self._sampler(side).sample(count, settings, condition=told, **how)
         return np.clip(positions[..., 0] + self.voxel_mean, 0.0, 1.0)
 
     def _sampler(self, side: int) -> AnnealedSampler:
@@ -261,32 +264,12 @@ class SurfaceDescriptor(DenoisingModel):
         positions = self.conditional.noised(observed, level, noise)
         return positions, condition, level, observed + self.voxel_mean
 
-    # --- Saving ------------------------------------------------------------------------------
 
-    @property
-    def parts(self) -> dict[str, keras.Model]:
-        """The network that the model is made of, by the name that its preset gives it."""
-        return {"network": self.network}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a preset's config says of the model, beside its network."""
-        return {
-            "voxel_mean": self.voxel_mean,
-            "reference_std": self.reference_std,
-            "sampling": asdict(self.sampling),
-        }
-
-    @classmethod
-    def of_parts(cls, parts: Mapping[str, keras.Model], settings: Mapping[str, Any]) -> Self:
-        """The model of this network and these settings."""
-        return cls(
-            parts["network"],
-            voxel_mean=settings["voxel_mean"],
-            reference_std=settings["reference_std"],
-            sampling=AnnealingSettings(**settings["sampling"]),
-            seed=settings.get("seed", 0),
-        )
+def _seed_from(seed: int | None, start: int) -> int | None:
+    """The seed of the shapes from one on; those from the first on have the given one."""
+    if seed is None or not start:
+        return seed
+    return int(np.random.SeedSequence((seed, start)).generate_state(1)[0])
 
 
 def _likely(occupied: np.ndarray, strength: float) -> np.ndarray:

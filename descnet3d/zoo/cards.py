@@ -178,6 +178,8 @@ def _energy_lines(model: dict[str, Any]) -> list[str]:
             "- Energy E(Y | a coarser shape, level) = ‖Y‖²/2s² - f, on occupancy minus "
             f"{model['voxel_mean']:.4g}, at every noise-to-signal level; no weight belongs to a "
             "category or to a place, so that it refines shapes on grids of any size.",
+            *["- It sees places beside their mirrored ones about the middle of the grid."]
+            * ("mirrored_voxels" in json.dumps(model["network"])),
             "- Refinement: twice as fine a round, by annealed Langevin dynamics on "
             "{reconstruction_steps} levels from {first_level} to {last_level}, with all of the "
             "noise drawn anew; shapes are drawn by the {draw}.".format(**model["sampling"]),

@@ -8,6 +8,7 @@ import descnet3d
 from descnet3d.energy.settings import AnnealingSettings, Denoising
 from descnet3d.energy.tasks import Refinement
 from descnet3d.evaluation.reconstruction import score, solve, trilinear_upscaling
+from descnet3d.models import surface_descriptor
 from descnet3d.models.conditional_network import conditional, of_no_place, on_grid
 from descnet3d.models.surface_descriptor import SurfaceDescriptor
 
@@ -37,6 +38,19 @@ def blocks_of_two(rng, count=12, side=8):
         high = low + 2 * rng.integers(1, side // 4 + 1, 3)
         shape[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 1
     return shapes
+
+
+def test_of_many_shapes_a_part_at_a_time_is_refined(monkeypatch):
+    """What is told of them all would not fit into the memory, at 128³."""
+    model, coarse = small_model(), blocks_of_two(np.random.default_rng(7))[:5, ::2, ::2, ::2]
+    together = model.refine(coarse, seed=3)
+    monkeypatch.setattr(surface_descriptor, "_MOST_TOLD", 2 * 8**3)
+    apart = model.refine(coarse, seed=3)
+    # Those of the first part are of the given seed, and the others of others.
+    assert apart.shape == together.shape
+    np.testing.assert_array_equal(apart[:2], model.refine(coarse[:2], seed=3))
+    repeated = model.refine(coarse[[0, 1, 0, 1]], seed=3)
+    assert np.abs(repeated[:2] - repeated[2:]).max() > 0
 
 
 def test_nothing_in_it_belongs_to_a_place():
@@ -120,7 +134,7 @@ def test_what_it_learns_is_what_it_refines_by_next():
         assert np.abs(found[-1] - found[-2]).max() > 0
 
 
-def test_the_same_seed_gives_the_same_shapes_in_any_batches(tmp_path):
+def test_the_same_seed_gives_the_same_shapes_and_a_preset_keeps_them(tmp_path):
     model = small_model()
     coarse = blocks_of_two(np.random.default_rng(4))[:3, ::2, ::2, ::2]
     np.testing.assert_array_equal(model.refine(coarse, seed=5), model.refine(coarse, seed=5))

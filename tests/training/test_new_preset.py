@@ -94,6 +94,33 @@ def test_a_task_is_trained_evaluated_and_told_of_in_the_card(task, modelnet10, t
 
 @pytest.mark.slow
 @pytest.mark.one_backend
+def test_surfaces_are_trained_evaluated_and_gone_on_with(modelnet10, tmp_path):
+    archive = read_archive(modelnet10, "toilet")
+    few = np.flatnonzero(archive.is_test)[:2], np.flatnonzero(~archive.is_test)[:8]
+    archive = rows_of(archive, np.concatenate(few))
+    archive = archive._replace(occupancy=archive.occupancy[:, ::2, ::2, ::2])
+    recipe = RECIPES["surfaces"].changed(denoising_steps=2, annealing_reconstruction_steps=2)
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_preset(archive.occupancy[2:], recipe, first, category="toilet")
+    table = evaluate_preset(first, archive, write=True).printed
+    scores = json.loads((first / "config.json").read_text())["scores"]
+    assert f"{scores['iou']:.4g}" in table and "twice as fine" in (first / "card.md").read_text()
+    with pytest.raises(ValueError, match="cannot be asked for synthesis"):
+        evaluate_preset(first, archive, task=None)
+    # A run without iterations to speak of begins with what the other one has learned.
+    still = recipe.changed(start=str(first), denoising_steps=1, denoising_learning_rate=1e-12)
+    train_preset(archive.occupancy[2:], still, second, category="toilet")
+    coarse = archive.occupancy[:2, ::2, ::2, ::2]
+    found = [presets.load(folder).refine(coarse, seed=0) for folder in (first, second)]
+    np.testing.assert_allclose(*found, atol=2e-2)  # float16 weights, rounded twice
+    with pytest.raises(ValueError, match="surfaces begin with an annealed descriptor"):
+        train_preset(
+            archive.occupancy[2:], still.changed(start="classifier_modelnet10_32"), tmp_path / "no"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
 def test_a_generator_is_taught_evaluated_and_told_of_in_the_card(modelnet10, tmp_path):
     recipe = RECIPES["cooperative"].changed(
         start="langevin_toilet_32",
